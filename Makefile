@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# `make help` lists what there is. Each target installs what it needs.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help python packages collection inventory lab-up lab-down demo unit lint test test-long
+
+WORK := .work
+BIN := $(CURDIR)/$(WORK)/venv/bin
+LAB := PYTHONPATH=$(CURDIR) $(BIN)/python -m lab
+export PATH := $(BIN):$(PATH)
+export ANSIBLE_CONFIG := $(CURDIR)/lab/ansible.cfg
+export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/$(WORK)/collections
+export ANSIBLE_HOME := $(CURDIR)/$(WORK)/ansible
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+python:
+	@scripts/prepare python
+
+packages:
+	@scripts/prepare packages
+
+# The collection as users get it: built and installed, never the source tree.
+collection: python
+	@rm -rf $(WORK)/dist && ansible-galaxy collection build --force --output-path $(WORK)/dist > /dev/null
+	@ansible-galaxy collection install --offline --no-deps --force -p $(WORK)/collections $(WORK)/dist/*.tar.gz > /dev/null
+	@echo "installed $(WORK)/dist/$$(ls $(WORK)/dist) into $(WORK)/collections"
+
+lab-up: python packages ## start the lab: server1, node1, node2 and a cluster (options: LAB_OPTIONS="--help")
+	@$(LAB) up $(LAB_OPTIONS)
+
+lab-down: python ## end the lab
+	@$(LAB) down
+
+# The example inventory, with the lab's machines in place of its hosts.
+inventory: lab-up
+	@rm -rf $(WORK)/inventory && cp -r inventory $(WORK)/inventory && $(LAB) inventory > $(WORK)/inventory/hosts.yml
+
+demo: collection inventory ## bootstrap NFS storage on the lab, from bare machines to verified volumes
+	@scripts/demo
+
+unit: python ## unit and property tests, no lab
+	@$(BIN)/pytest -q tests/unit
+
+lint: python packages collection ## all static checks
+	@scripts/lint
+
+test: ## CI: every behaviour once
+	@scripts/test
+
+test-long: ## CI's tests, and large counts, long drills, every version
+	@scripts/test --long
