@@ -1,0 +1,70 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Attributes that the modules of this collection have in common.
+
+A module that changes something extends `clusterkit.storage.attributes` and says itself how far it supports
+check_mode, diff_mode and idempotent. A module that only reads adds `clusterkit.storage.attributes.info`.
+One that runs on NFS machines adds `.host`; one that talks to the Kubernetes API adds `.k8s`.
+"""
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    DOCUMENTATION = r"""
+options: {}
+attributes:
+  check_mode:
+    description: Can run in C(check_mode) and return changed status prediction without modifying target.
+  diff_mode:
+    description:
+      - Will return details on what has changed (or possibly needs changing in C(check_mode)),
+        when in diff mode.
+  idempotent:
+    description:
+      - When run twice in a row outside check mode, with the same arguments,
+        the second invocation indicates no change.
+      - This assumes that the system controlled or queried by the module has not changed in a relevant way.
+"""
+
+    INFO = r"""
+options: {}
+attributes:
+  check_mode:
+    support: full
+    details:
+      - This module does not modify state.
+  diff_mode:
+    support: N/A
+    details:
+      - This module does not modify state.
+  idempotent:
+    support: full
+    details:
+      - This module does not modify state.
+"""
+
+    HOST = r"""
+options: {}
+attributes:
+  platform:
+    description: Target OS or families that can be operated against.
+    support: full
+    platforms: linux
+"""
+
+    K8S = r"""
+options: {}
+attributes:
+  platform:
+    description: Target OS or families that can be operated against.
+    support: full
+    platforms: posix
+  action_group:
+    description:
+      - Use C(group/clusterkit.storage.k8s) in C(module_defaults) to set the access to the Kubernetes API
+        once for all modules of this collection that need it.
+    support: full
+    membership:
+      - clusterkit.storage.k8s
+"""

@@ -1,0 +1,494 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Bring one exports file and the effective table of a server in line with a list.
+
+exportfs has no dry run and its exit status misleads both ways, so: everything is checked before, and afterwards
+the table alone is the judge. What is not effective is rolled back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import queue
+import re
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.clusterkit.storage.plugins.module_utils import (
+    _export_list,
+    _export_table,
+    _exports,
+    _files,
+    _process,
+)
+from ansible_collections.clusterkit.storage.plugins.module_utils._export_list import Export
+from ansible_collections.clusterkit.storage.plugins.module_utils._export_table import ForeignFile, Key, Plan, Rules
+from ansible_collections.clusterkit.storage.plugins.module_utils._exports import Dialect, Entry, Meaning
+
+SYSTEM_PATH = "/usr/sbin:/sbin:/usr/bin:/bin"
+INSECURE_BIT = 0x0002  # NFSEXP_INSECURE_PORT
+
+# exportfs takes such a path into the table, and no client can mount it.
+_NOT_EXPORTABLE = re.compile(
+    r"exportfs: (?P<path>/.*) (?P<why>does not support NFS export|requires fsid= for NFS export)"
+)
+# Old versions say so about every export that leaves the default alone.
+_CHATTER = re.compile(r"subtree_check|Assuming default behaviour|NOTE: this default")
+
+
+_ITEM = re.compile(r"exports\[(\d+)\]")
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a server keeps its exports."""
+
+    exports: str = "/etc/exports"
+    folder: str = "/etc/exports.d"
+    table: str = "/var/lib/nfs/etab"
+    features: str = "/proc/fs/nfsd/export_features"
+    lock: str = "/run/clusterkit.storage.exports.lock"
+    path: str = SYSTEM_PATH  # where exportfs and rpc.mountd are looked for
+
+
+@dataclass(frozen=True)
+class Request:
+    exports: Sequence[Mapping[str, Any]]
+    file: str
+    allow_world: bool = False
+    allow_takeover: bool = False
+    timeout: float = 30.0
+    check_mode: bool = False
+
+
+@dataclass
+class Outcome:
+    changed: bool = False
+    exports: list[dict[str, Any]] = field(default_factory=list)
+    withdrawn: list[dict[str, str]] = field(default_factory=list)
+    foreign: list[dict[str, Any]] = field(default_factory=list)
+    file_changed: bool = False
+    table_changed: bool = False
+    warnings: list[str] = field(default_factory=list)
+    diff: list[dict[str, str]] = field(default_factory=list)
+
+
+class ExportsError(Exception):
+    """What the user has to know when the list is not effective."""
+
+    def __init__(self, message: str, problems: Sequence[str], *, changed: bool = False, warnings: Sequence[str] = ()):
+        super().__init__(message)
+        self.message = message
+        self.problems = list(problems)
+        self.changed = changed
+        self.warnings = list(warnings)
+
+
+def refused(problems: Sequence[str], warnings: Sequence[str] = ()) -> ExportsError:
+    # By item, not by the kind of check that found it.
+    problems = sorted(problems, key=lambda text: int((_ITEM.match(text) or [0, -1])[1]))
+    count = f"{len(problems)} problems" if len(problems) > 1 else "a problem"
+    return ExportsError(f"{count}, nothing was changed: " + "; ".join(problems), problems, warnings=warnings)
+
+
+def file_problem(file: str, places: Places) -> str | None:
+    """Return why exportfs would not read a file, None when it would."""
+    if file == places.exports:
+        return None
+    folder, name = os.path.split(file)
+    if folder == places.folder and name.endswith(".exports") and not name.startswith(".") and name != ".exports":
+        return None
+    return f'file: "{file}" is not read by exportfs; use {places.exports} or {places.folder}/NAME.exports'
+
+
+def ensure_exports(request: Request, places: Places) -> Outcome:
+    """Do what the request says. Raises ExportsError."""
+    problem = file_problem(request.file, places)
+    if problem is not None:
+        raise refused([problem])
+    with contextlib.ExitStack() as stack:
+        if not request.check_mode:
+            stack.enter_context(_locked(places.lock, request.timeout))
+        return _Run(request, places).do()
+
+
+class _Run:
+    def __init__(self, request: Request, places: Places) -> None:
+        self.request = request
+        self.places = places
+        self.outcome = Outcome()
+        self.exportfs = shutil.which("exportfs", path=places.path)
+        folder, name = os.path.split(request.file)
+        # Holds the file's old content while a change is under way: a run that was killed in between leaves
+        # exports in the table that no file has any more, and this says that they were ours.
+        self.previous = f"{folder}/.{name}.clusterkit-previous"
+        self.old = _files.read_text(request.file)
+        self.past = [text for text in (self.old, _files.read_text(self.previous)) if text is not None]
+
+    def do(self) -> Outcome:
+        request, outcome = self.request, self.outcome
+        foreign_texts = exports_files(self.places)
+        foreign_texts.pop(request.file, None)
+        dialect = self._dialect([str(request.exports), *foreign_texts.values()])
+        exports, problems = _export_list.read_list(request.exports, allow_world=request.allow_world, dialect=dialect)
+        problems += self._directory_problems(exports)
+        problems += self._takeover_problems()
+        if self.exportfs is None:
+            missing = "exportfs is not installed here (package nfs-kernel-server or nfs-utils)"
+            if not request.check_mode:
+                problems.append(missing)
+            else:
+                outcome.warnings.append(f"{missing}: this is a prediction")
+
+        foreign = [_export_table.read_foreign(path, text, dialect) for path, text in foreign_texts.items()]
+        for file in foreign:
+            outcome.warnings += file.warnings()
+        past = [entry for text in self.past if self._owned(text) for entry in _exports.parse(text, dialect).entries]
+        self.dialect = dialect
+        entries = self._read_table()
+        self.rules, unresolved = self._rules(exports, foreign, past, entries)
+        problems += unresolved
+        problems += _export_table.clashes(exports, foreign, self.rules)
+        if problems:
+            raise refused(problems, outcome.warnings)
+
+        wanted = {
+            self.rules.key(export.path, client.host): client.meaning for export in exports for client in export.clients
+        }
+        plan = _export_table.make_plan(
+            wanted,
+            [self.rules.key(entry.path, entry.host) for entry in past],
+            self.rules.table(entry for file in foreign for entry in file.read.effective),
+            self.rules.table(entries),
+        )
+        problems = self._world_by_others(plan)
+        if problems:
+            raise refused(problems, outcome.warnings)
+        new = self._new_content(exports)
+        outcome.file_changed = new is not None and new != self.old
+        outcome.table_changed = not plan.table_is_right
+        outcome.changed = outcome.file_changed or outcome.table_changed
+        self._warn_of_others(plan)
+        if outcome.changed and not request.check_mode:
+            table = self._change(plan, new if outcome.file_changed else None)
+        else:
+            table = plan.after
+        if not request.check_mode:
+            _remove_quietly(self.previous)
+        self._report(plan, exports, table, new)
+        return outcome
+
+    # --- what is there -----------------------------------------------------------------------------------
+
+    def _dialect(self, texts: Iterable[str]) -> Dialect:
+        """Ask the server for its version, but only when an option is in use for which it matters."""
+        flags = flavor_flags(self.places)
+        if not any(name in text for text in texts for name in _exports.SINCE):
+            return Dialect(flavor_flags=flags)
+        return Dialect(nfs_utils_version(self.places.path, self.request.timeout) or _exports.NEWEST.version, flags)
+
+    def _read_table(self) -> list[Entry]:
+        """Return the effective table."""
+        text = _files.read_text(self.places.table)
+        return _exports.parse(text or "", self.dialect).effective
+
+    def _owned(self, text: str) -> bool:
+        return _export_list.is_ours(text) or self.request.allow_takeover
+
+    def _takeover_problems(self) -> list[str]:
+        if not self.request.exports or self.old is None or self._owned(self.old):
+            return []
+        count = len(_exports.parse(self.old).entries)
+        if not count:
+            return []
+        return [
+            f"file: {self.request.file} was not written by this module and holds {count} exports; "
+            "move them elsewhere, or say allow_takeover: true to have the file replaced"
+        ]
+
+    def _directory_problems(self, exports: Sequence[Export]) -> list[str]:
+        problems = []
+        missing = []
+        for export in exports:
+            try:
+                if not Path(export.path).is_dir():
+                    os.stat(export.path)  # noqa: PTH116 - for the error that is_dir swallows
+                    problems.append(f"{export.label}.path: {export.path} is not a directory")
+            except FileNotFoundError:
+                missing.append(export.path)
+                problems.append(f"{export.label}.path: {export.path} does not exist")
+            except (OSError, ValueError) as error:
+                problems.append(f"{export.label}.path: {export.path}: {error}")
+        if missing and self.request.check_mode:
+            # Whoever calls this module after the one that makes directories gets a prediction from both.
+            self.outcome.warnings.append(f"these directories do not exist yet: {', '.join(sorted(set(missing)))}")
+            return [problem for problem in problems if not problem.endswith(" does not exist")]
+        return problems
+
+    def _rules(
+        self, exports: Sequence[Export], foreign: Sequence[ForeignFile], past: Sequence[Entry], table: Sequence[Entry]
+    ) -> tuple[Rules, list[str]]:
+        """Resolve names and links as exportfs will; return what of the list cannot be resolved."""
+        others = [*past, *table, *(entry for file in foreign for entry in file.read.effective)]
+        asked = {client.host: client.label for export in exports for client in export.clients}
+        names = _export_table.host_names([*asked, *(entry.host for entry in others)])
+        addresses, failed = resolve(names, self.request.timeout)
+        problems = [
+            f'{label}.host: "{host}" cannot be resolved here: {failed[host.lower()]}'
+            for host, label in asked.items()
+            if host.lower() in failed
+            and _export_list.host_problem(host, allow_world=True) is None  # otherwise it has been named already
+        ]
+        paths = {export.path for export in exports} | {entry.path for entry in others}
+        real = {path: os.path.realpath(path) for path in paths if "\0" not in path}
+        return Rules(_export_table.Clients(addresses), real), problems
+
+    # --- what to do --------------------------------------------------------------------------------------
+
+    def _new_content(self, exports: Sequence[Export]) -> str | None:
+        """Return what the file shall hold, None when it is not ours to touch."""
+        if not exports and (self.old is None or not self._owned(self.old)):
+            return None
+        return _export_list.content(exports)
+
+    def _world_by_others(self, plan: Plan) -> list[str]:
+        """Return foreign exports to everybody that are not in force yet, and would be by this run."""
+        if self.request.allow_world or plan.table_is_right:
+            return []
+        return [
+            f"{key} stands in a file that is not ours and is not effective yet; re-exporting would let in everybody: "
+            "correct that file first, or say allow_world: true"
+            for key in plan.pending
+            if key not in plan.before and _exports.matches_everybody(key.client)
+        ]
+
+    def _warn_of_others(self, plan: Plan) -> None:
+        for key in plan.uninvited:
+            self.outcome.warnings.append(f"{key} is exported, but neither listed nor in any file: it is withdrawn")
+        for key in plan.by_hand:
+            self.outcome.warnings.append(f"{key} is exported, but in no file: it is left alone")
+        if plan.pending and not plan.table_is_right:
+            self.outcome.warnings += [
+                f"{key} stands in a file that is not ours and was not effective as written: re-exporting makes it so"
+                for key in plan.pending
+            ]
+
+    def _change(self, plan: Plan, content: str | None) -> dict[Key, Meaning]:
+        """Write, re-export, look; take it back when it did not work. Return the table."""
+        if content is not None:
+            self._write(content)
+        if plan.table_is_right:
+            return plan.before
+        failures = self._re_export(plan, plan.leftover)
+        table = self.rules.table(self._read_table())
+        failures += plan.failures(table)
+        if not failures:
+            return table
+
+        if content is not None:
+            if self.old is None:
+                _files.remove_file(self.request.file)
+            else:
+                _files.replace_file(self.request.file, self.old)
+        more = self._re_export(plan, [key for key in table if key not in plan.before])
+        left = self.rules.table(self._read_table())
+        _remove_quietly(self.previous)
+        changed = left != plan.before
+        what = "the old file is back" if content is not None else "the file was right and is untouched"
+        if changed:
+            different = {key for key in {*left, *plan.before} if left.get(key) != plan.before.get(key)}
+            what += ", but not the old table: " + ", ".join(f"{key}" for key in sorted(different))
+        raise ExportsError(
+            f"the exports did not become effective as listed ({what}): " + "; ".join(failures),
+            failures,
+            changed=changed,
+            warnings=[*self.outcome.warnings, *more],
+        )
+
+    def _write(self, content: str) -> None:
+        try:
+            Path(self.request.file).parent.mkdir(mode=0o755, exist_ok=True)
+            if self.old is not None:
+                _files.replace_file(self.previous, self.old, mode=0o600)
+            _files.replace_file(self.request.file, content)
+        except OSError as error:
+            _remove_quietly(self.previous)
+            raise refused([f"{self.request.file} cannot be written: {error}"], self.outcome.warnings) from error
+
+    def _re_export(self, plan: Plan, withdraw: Sequence[Key]) -> list[str]:
+        """Have the files read again; return what makes exports of ours useless."""
+        exportfs = self.exportfs or "exportfs"
+        if not plan.by_hand:
+            return self._exportfs([exportfs, "-ra"], plan)
+        # -r would withdraw what somebody exported by hand (a cluster manager does) or what stands behind a
+        # mistake in a foreign file; -a only adds, so what has to go is named.
+        failures = self._exportfs([exportfs, "-a"], plan)
+        there = {self.rules.key(entry.path, entry.host): entry for entry in self._read_table()}
+        names = [_export_name(there[key]) for key in withdraw if key in there]
+        return failures + (self._exportfs([exportfs, "-u", *names], plan) if names else [])
+
+    def _exportfs(self, argv: Sequence[str], plan: Plan) -> list[str]:
+        finished = _process.run(argv, timeout=self.request.timeout)
+        if finished.timed_out:
+            return [finished.complaint()]
+        failures = []
+        paths = {key.path for key in plan.wanted}
+        for line in finished.stderr.splitlines():
+            match = _NOT_EXPORTABLE.fullmatch(line.strip())
+            if match and match.group("path") in paths:
+                failures.append(f"{match.group('path')} {match.group('why')}")
+            elif line.strip() and not _CHATTER.search(line):
+                self.outcome.warnings.append(" ".join(line.split()))
+        return failures
+
+    # --- what to tell ------------------------------------------------------------------------------------
+
+    def _report(self, plan: Plan, exports: Sequence[Export], table: Mapping[Key, Meaning], new: str | None) -> None:
+        outcome = self.outcome
+        for export in exports:
+            clients: list[dict[str, Any]] = []
+            for client in export.clients:
+                key = self.rules.key(export.path, client.host)
+                options = table[key].options() if key in table else []
+                clients.append({"host": client.host, "options": options, "changed": key in plan.wrong})
+            changed = any(client["changed"] for client in clients)
+            outcome.exports.append({"path": export.path, "clients": clients, "changed": changed})
+        outcome.withdrawn = [
+            {"path": key.path, "host": key.client}
+            for key in sorted(plan.before)
+            if key in plan.ours and key not in table
+        ]
+        outcome.foreign = [
+            {"path": key.path, "host": key.client, "options": table[key].options()}
+            for key in sorted(table)
+            if key not in plan.ours
+        ]
+        if outcome.file_changed:
+            outcome.diff.append(_diff(self.request.file, self.old or "", new or ""))
+        if outcome.table_changed:
+            outcome.diff.append(_diff("effective exports", _export_table.show(plan.before), _export_table.show(table)))
+
+
+def _diff(header: str, before: str, after: str) -> dict[str, str]:
+    return {"before_header": header, "after_header": header, "before": before, "after": after}
+
+
+def _export_name(entry: Entry) -> str:
+    """Return an export as `exportfs -u` wants it."""
+    address, slash, mask = entry.host.partition("/")
+    if ":" in address:
+        return f"[{address}]{slash}{mask}:{entry.path}"
+    return f"{entry.host or '*'}:{entry.path}"
+
+
+def _remove_quietly(path: str) -> None:
+    if os.path.lexists(path):
+        _files.remove_file(path)
+
+
+def exports_files(places: Places) -> dict[str, str]:
+    """Return the content of all files that exportfs reads."""
+    names: list[str] = []
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        names = sorted(os.listdir(places.folder))  # noqa: PTH208 - names are wanted, not paths
+    paths = [places.exports]
+    paths += [f"{places.folder}/{name}" for name in names if name.endswith(".exports") and name[0] != "."]
+    texts = {}
+    for path in paths:
+        if Path(path).is_file():
+            text = _files.read_text(path)
+            if text is not None:
+                texts[path] = text
+    return texts
+
+
+def flavor_flags(places: Places) -> frozenset[str]:
+    """Return which flags the kernel keeps for each security flavor."""
+    features = _files.read_text(places.features)
+    if features is not None:
+        with contextlib.suppress(IndexError, ValueError):
+            if not int(features.split()[1], 16) & INSECURE_BIT:
+                return _exports.FLAVOR_FLAGS_OLD
+    return _exports.FLAVOR_FLAGS
+
+
+def nfs_utils_version(path: str, timeout: float) -> tuple[int, ...] | None:
+    """Return the version of nfs-utils, None when it is not installed or does not say."""
+    mountd = shutil.which("rpc.mountd", path=path)
+    if mountd is None:
+        return None
+    finished = _process.run([mountd, "-v"], timeout=timeout)
+    match = re.search(r"version (\d+(?:\.\d+)*)", finished.stdout + finished.stderr)
+    return tuple(int(part) for part in match.group(1).split(".")) if match else None
+
+
+def resolve(names: Sequence[str], timeout: float) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """Return the addresses of names, and why others have none, within `timeout` seconds.
+
+    Canonical names are among the names returned: exportfs writes these into its table.
+    """
+    waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
+    answers: queue.SimpleQueue[tuple[str, str, list[str], str]] = queue.SimpleQueue()
+    for name in names:
+        waiting.put(name)
+
+    def work() -> None:
+        while True:
+            try:
+                name = waiting.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                found = socket.getaddrinfo(name, None, 0, 0, socket.IPPROTO_UDP, socket.AI_CANONNAME)
+                answers.put((name, found[0][3], sorted({str(entry[4][0]) for entry in found}), ""))
+            except (OSError, UnicodeError) as error:
+                answers.put((name, "", [], getattr(error, "strerror", None) or str(error)))
+
+    # getaddrinfo knows no deadline: threads that nobody waits for at the end.
+    for _ in range(min(16, len(names))):
+        threading.Thread(target=work, daemon=True).start()
+    deadline = time.monotonic() + timeout
+    addresses: dict[str, list[str]] = {}
+    failed = dict.fromkeys(names, f"no answer within {timeout:g} seconds")
+    for _ in names:
+        try:
+            name, canonical, found, problem = answers.get(timeout=max(0.0, deadline - time.monotonic()))
+        except queue.Empty:
+            break
+        if problem:
+            failed[name] = problem
+        else:
+            addresses[name] = found
+            addresses.setdefault(canonical.lower() or name, found)
+            del failed[name]
+    return addresses, failed
+
+
+@contextlib.contextmanager
+def _locked(path: str, timeout: float) -> Iterator[None]:
+    """Let one run at a time change the exports of this machine: each judges the table it made."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                    raise
+                if time.monotonic() > deadline:
+                    raise refused(["another run changes the exports of this machine"]) from error
+                time.sleep(0.1)
+        yield
+    finally:
+        os.close(descriptor)

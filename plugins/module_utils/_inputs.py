@@ -1,0 +1,421 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The inputs of all hosts together: everything that is wrong, and what follows from one for the other."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from ansible.module_utils.parsing.convert_bool import boolean
+from ansible_collections.clusterkit.storage.plugins.module_utils import (
+    _addresses,
+    _cluster_inputs,
+    _directories,
+    _export_list,
+    _exports,
+    _mount_options,
+    _nfs_mounts,
+    _shares,
+)
+from ansible_collections.clusterkit.storage.plugins.module_utils._argument_specs import Spec
+from ansible_collections.clusterkit.storage.plugins.module_utils._cluster_inputs import Cluster
+from ansible_collections.clusterkit.storage.plugins.module_utils._report import Report
+from ansible_collections.clusterkit.storage.plugins.module_utils._shares import Policy, Server, Use
+from ansible_collections.clusterkit.storage.plugins.module_utils._suggest import did_you_mean, nearest
+
+NO_SUCH_HOST = "no host of this name in the inventory"
+ROLE_OF_GROUP = {"servers": "nfs_server", "nodes": "nfs_client"}
+OLDEST_PYTHON = (3, 9)
+# Server-side apply with its present rules, and pod spreading that honours taints.
+OLDEST_KUBERNETES = (1, 26)
+_OLDEST_SYSTEM = {"Debian": 11, "Ubuntu": 20, "Fedora": 38, "RedHat": 8}
+_FAMILIES = {"Debian", "RedHat", "Suse"}
+_EXPORTED = {"nfs_server_directories", "nfs_server_exports"}
+_WRITES = {"ReadWriteOnce", "ReadWriteMany", "ReadWriteOncePod"}
+_SITE_SPEC = Spec(
+    {
+        "site_export_clients": {"type": "list", "elements": "str", "default": []},
+        "site_export_options": {
+            "type": "list",
+            "elements": "str",
+            "default": ["rw", "sync", "no_subtree_check"],
+        },
+        "verify_image": {"type": "str", "default": "docker.io/library/busybox:1.36"},
+        "verify_timeout": {"type": "int", "default": 300},
+        "storage_kubeconfig": {"type": "str", "default": ""},
+        "storage_context": {"type": "str", "default": ""},
+        "storage_api_host": {"type": "str", "default": "localhost"},
+        "storage_servers_group": {"type": "str", "default": "nfs_servers"},
+        "storage_nodes_group": {"type": "str", "default": "nfs_clients"},
+        "storage_servers": {
+            "type": "list",
+            "elements": "dict",
+            "default": [],
+            "options": {
+                "name": {"type": "str", "required": True},
+                "host": {"type": "str", "required": True},
+                "addresses": {"type": "list", "elements": "str", "default": []},
+                "shares": {
+                    "type": "list",
+                    "elements": "dict",
+                    "default": [],
+                    "options": {
+                        "server_path": {"type": "str", "required": True},
+                        "client_path": {"type": "str", "required": True},
+                    },
+                },
+            },
+        },
+    }
+)
+
+
+def check(
+    hosts: Sequence[Mapping[str, Any]],
+    cluster: Mapping[str, Any],
+    specs: Mapping[str, Mapping[str, Any]],
+    groups: Mapping[str, str] | None = None,
+    known_groups: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Return problems, notes, and the completed inputs."""
+    report = Report()
+    api_host = cluster["host"]
+    _check_groups(groups or {}, known_groups, partial(report.problem, api_host))
+    by_role = {role: Spec(options) for role, options in specs.items()}
+    checked: dict[str, dict[str, Any]] = {}
+    # Where something is missing because it could not be read, nothing follows from its absence.
+    unread = {host["name"] for host in hosts if host["error"]}
+    for host in hosts:
+        checked[host["name"]], missing = _check_host(host, by_role, report)
+        if missing & _EXPORTED:
+            unread.add(host["name"])
+    wanted, site = _check_variables_of_cluster(cluster, by_role["k8s_storage"], report)
+    _check_access(cluster, report)
+    _cluster_inputs.check(wanted, partial(report.problem, api_host), partial(report.note, api_host))
+    servers = [_server(host, checked[host["name"]]) for host in hosts if "servers" in host["groups"]]
+    uses = _uses(wanted)
+    needs: dict[str, list[_shares.Needed]] = {}
+    if servers or site["storage_servers"]:
+        needs = _shares.locate(uses, servers, site["storage_servers"], api_host, report)
+    policy = Policy(api_host, site["site_export_clients"], site["site_export_options"])
+    _check_policy(policy, any(_allows_world(values) for values in checked.values()), report)
+    complete = [
+        _shares.complete(server, needs.get(server.name, []), policy, report)
+        for server in servers
+        if server.name not in unread
+    ]
+    return {
+        "problems": [finding.as_dict() for finding in report.problems],
+        "notes": [finding.as_dict() for finding in report.notes],
+        "storage_servers": site["storage_servers"] or [_shares.storage_server(server) for server in complete],
+        "servers": {server.name: {"directories": server.directories, "exports": server.exports} for server in complete},
+        "shares": _shares.probes(uses, needs, servers),
+        "uses": [
+            {
+                "kind": need.use.kind,
+                "name": need.use.name,
+                "place": need.use.place,
+                "host": host,
+                "path": need.path,
+            }
+            for host, found in needs.items()
+            for need in found
+        ],
+        "cluster": {
+            "provisioners": [
+                {**one, "image": _cluster_inputs.rewritten(one["image"], site["k8s_storage_image_registry"])}
+                for one in wanted.provisioners
+            ],
+            "classes": wanted.classes,
+            "volumes": wanted.volumes,
+            "claims": wanted.claims,
+            "wanted": _is_wanted(wanted),
+        },
+        "verify": {
+            "image": _cluster_inputs.rewritten(site["verify_image"], site["k8s_storage_image_registry"]),
+            "timeout": site["verify_timeout"],
+        },
+    }
+
+
+def message(problems: Sequence[Mapping[str, str]]) -> str:
+    count = "a problem" if len(problems) == 1 else f"{len(problems)} problems"
+    lines = [f"  {one['host']}: {one['variable']}: {one['message']}" for one in problems]
+    return "\n".join([f"The inputs have {count}; nothing was changed.", *lines])
+
+
+def _check_groups(groups: Mapping[str, str], known: Sequence[str], problem: Callable[[str, str], None]) -> None:
+    for kind, group in groups.items():
+        if group and group not in known:
+            problem(f"storage_{kind}_group", f'the inventory has no group "{group}"{did_you_mean(group, known)}')
+
+
+def _check_host(
+    host: Mapping[str, Any], by_role: Mapping[str, Spec], report: Report
+) -> tuple[dict[str, Any], set[str]]:
+    """Return what could be read of the variables of its roles, and the names of those of which something could not."""
+    name = host["name"]
+    if host["error"]:
+        report.problem(name, "ansible_host", f"cannot be used: {_first_line(host['error'])}")
+    else:
+        _check_python(name, host["facts"], report)
+        _check_system(name, host["facts"], report)
+    checked: dict[str, Any] = {}
+    unread: set[str] = set()
+    for group in host["groups"]:
+        role = ROLE_OF_GROUP[group]
+        if role in by_role:
+            values, missing = _check_role(name, role, by_role[role], host["variables"], report)
+            checked.update(values)
+            unread |= missing
+    _check_directories(name, checked, report)
+    _check_exports(name, checked, report)
+    _check_mounts(name, checked, report)
+    return checked, unread
+
+
+def _check_role(
+    host: str, role: str, spec: Spec, variables: Mapping[str, Any], report: Report
+) -> tuple[dict[str, Any], set[str]]:
+    """Return what could be read of the variables, and the names of those of which something could not."""
+    values, faults = spec.check({key: value for key, value in variables.items() if key in spec.names})
+    for fault in faults:
+        report.problem(host, fault.place, fault.words)
+    for variable in variables:
+        if variable in spec.names or not variable.startswith(role + "_"):
+            continue
+        meant = nearest(variable, spec.names)
+        if meant and _is_typo(variable, meant):
+            report.problem(host, variable, f'is not a variable of role {role}; did you mean "{meant}"?')
+        else:
+            report.note(host, variable, f"is not a variable of role {role} and has no effect on it")
+    return _readable(host, values, [fault.place for fault in faults if fault.unusable], report)
+
+
+def _readable(
+    host: str, values: dict[str, Any], places: Sequence[str], report: Report
+) -> tuple[dict[str, Any], set[str]]:
+    """Leave out the entries of lists, or the whole variables, in which these places lie."""
+    left_out: dict[str, set[int]] = {}
+    unread = set()
+    for place in places:
+        entry = re.match(r"(\w+)\[(\d+)\]", place)
+        if entry:
+            left_out.setdefault(entry[1], set()).add(int(entry[2]))
+        else:
+            unread.add(place.partition(".")[0])
+    values = {name: value for name, value in values.items() if name not in unread}
+    for name, numbers in left_out.items():
+        if name in values:
+            kept = [number for number in range(len(values[name])) if number not in numbers]
+            report.number(host, name, kept)
+            values[name] = [values[name][number] for number in kept]
+    return values, unread | set(left_out)
+
+
+def _check_directories(host: str, variables: Mapping[str, Any], report: Report) -> None:
+    for index, item in enumerate(variables.get("nfs_server_directories") or []):
+        place = f"nfs_server_directories[{index}]"
+        wrong = _directories.path_problem(item["path"])
+        if wrong:
+            report.problem(host, f"{place}.path", wrong)
+        mode = _directories.read_mode(item["mode"])
+        if isinstance(mode, str):
+            report.problem(host, f"{place}.mode", mode)
+
+
+def _check_exports(host: str, variables: Mapping[str, Any], report: Report) -> None:
+    _, problems = _export_list.read_list(
+        variables.get("nfs_server_exports") or [], allow_world=_allows_world(variables), dialect=_exports.NEWEST
+    )
+    for sentence in problems:
+        place, _, words = sentence.partition(": ")
+        report.problem(host, f"nfs_server_{place}", words)
+
+
+def _allows_world(variables: Mapping[str, Any]) -> bool:
+    # A value from the command line is text, and "false" is not empty.
+    return bool(boolean(variables.get("nfs_server_allow_world", False), strict=False))
+
+
+def _check_policy(policy: Policy, allow_world: bool, report: Report) -> None:
+    for index, client in enumerate(policy.clients):
+        wrong = _export_list.host_problem(client, allow_world=allow_world)
+        if wrong:
+            report.problem(policy.api_host, f"site_export_clients[{index}]", wrong)
+    for wrong in _export_list.option_problems(list(policy.options), _exports.NEWEST):
+        report.problem(policy.api_host, "site_export_options", wrong)
+
+
+def _check_mounts(host: str, variables: Mapping[str, Any], report: Report) -> None:
+    mounts = variables.get("nfs_client_mounts") or []
+    wanted, problems = _nfs_mounts.read_input(mounts)
+    for sentence in problems:
+        place, _, words = sentence.partition(": ")
+        report.problem(host, f"nfs_client_{place}", words)
+    for index, item in enumerate(wanted):
+        for note in _mount_options.notes(item.options):
+            report.note(host, f"nfs_client_mounts[{index}].options", note)
+
+
+def _is_typo(word: str, meant: str) -> bool:
+    """One letter too many, missing, wrong, or two exchanged: people have variables of their own with our prefix."""
+    if sorted(word) == sorted(meant):
+        return True
+    short, long = sorted((word, meant), key=len)
+    if len(long) - len(short) > 1:
+        return False
+    start = next((i for i, (one, other) in enumerate(zip(short, long)) if one != other), len(short))
+    rest = long[start + 1 :]
+    return short[start:] == rest or short[start + 1 :] == rest
+
+
+def _check_python(host: str, facts: Mapping[str, Any], report: Report) -> None:
+    version = (facts.get("python") or {}).get("version") or {}
+    found = (version.get("major", 0), version.get("minor", 0))
+    if version and found < OLDEST_PYTHON:
+        report.problem(
+            host,
+            "ansible_python_interpreter",
+            f"Python {found[0]}.{found[1]} is too old; at least {OLDEST_PYTHON[0]}.{OLDEST_PYTHON[1]} is needed",
+        )
+
+
+def _check_system(host: str, facts: Mapping[str, Any], report: Report) -> None:
+    kernel = facts.get("system") or "Linux"
+    if kernel != "Linux":
+        report.problem(host, "ansible_system", f"{kernel} is not supported; servers and nodes run Linux")
+        return
+    distribution, version = facts.get("distribution") or "", str(facts.get("distribution_version") or "")
+    family = facts.get("os_family") or ""
+    if family not in _FAMILIES:
+        report.note(
+            host, "ansible_distribution", f"{distribution or 'this system'} is not known; names of Red Hat are tried"
+        )
+    # Systems derived from others count in their own way, except those of the Red Hat family.
+    oldest = _OLDEST_SYSTEM.get(distribution) or (_OLDEST_SYSTEM["RedHat"] if family == "RedHat" else None)
+    number = re.match(r"\d+", version)
+    if oldest and number and int(number.group()) < oldest:
+        report.problem(host, "ansible_distribution", f"{distribution} {version} is too old; {oldest} is the oldest")
+
+
+def _check_variables_of_cluster(
+    cluster: Mapping[str, Any], spec: Spec, report: Report
+) -> tuple[Cluster, dict[str, Any]]:
+    variables = cluster["variables"]
+    values, unread = _check_role(cluster["host"], "k8s_storage", spec, variables, report)
+    site, faults = _SITE_SPEC.check({key: value for key, value in variables.items() if key in _SITE_SPEC.names})
+    for fault in faults:
+        report.problem(cluster["host"], fault.place, fault.words)
+    if faults:
+        site = _SITE_SPEC.check({})[0]
+    for variable in variables:
+        meant = nearest(variable, _SITE_SPEC.names) if variable.startswith(("site_", "storage_")) else None
+        if meant and meant != variable and _is_typo(variable, meant):
+            report.problem(cluster["host"], variable, f'is not known; did you mean "{meant}"?')
+    site["k8s_storage_image_registry"] = values.get("k8s_storage_image_registry") or ""
+    # A claim can only be judged by volumes and classes that could be read.
+    judged = not unread & {"k8s_storage_volumes", "k8s_storage_classes"}
+    return (
+        Cluster(
+            provisioners=values.get("k8s_storage_provisioners", []),
+            classes=values.get("k8s_storage_classes", []),
+            volumes=values.get("k8s_storage_volumes", []),
+            claims=values.get("k8s_storage_claims", []) if judged else [],
+            live_classes=list(cluster["storage_classes"]),
+            live_volumes=list(cluster["volumes"]),
+        ),
+        site,
+    )
+
+
+def _is_wanted(cluster: Cluster) -> bool:
+    return bool(cluster.provisioners or cluster.classes or cluster.volumes or cluster.claims)
+
+
+def _check_access(cluster: Mapping[str, Any], report: Report) -> None:
+    host = cluster["host"]
+    if cluster["error"]:
+        variable, words = _explain(cluster["error"], cluster["variables"])
+        named = any(value for key, value in cluster["variables"].items() if key.startswith("k8s_storage_"))
+        if named or cluster["error"] == NO_SUCH_HOST:
+            report.problem(host, variable, words)
+        else:
+            report.note(host, variable, f"{words}; no k8s_storage_* is set, so the cluster is left alone")
+        return
+    match = re.match(r"v?(\d+)\.(\d+)", cluster["version"] or "")
+    if match and (int(match.group(1)), int(match.group(2))) < OLDEST_KUBERNETES:
+        report.problem(
+            host,
+            "storage_kubeconfig",
+            f"the cluster runs Kubernetes {cluster['version']}; at least "
+            f"{OLDEST_KUBERNETES[0]}.{OLDEST_KUBERNETES[1]} is needed",
+        )
+
+
+def _explain(error: str, variables: Mapping[str, Any]) -> tuple[str, str]:
+    """What went wrong on the way to the API, in words that name the variable to look at."""
+    said = _first_line(error)
+    if error == NO_SUCH_HOST:
+        return "storage_api_host", error
+    kubeconfig, context = variables.get("storage_kubeconfig"), variables.get("storage_context")
+    if "No configuration found" in error or "Could not find or access" in error:
+        if kubeconfig:
+            return "storage_kubeconfig", f"there is no kubeconfig {kubeconfig} ({said})"
+        return (
+            "storage_kubeconfig",
+            "no kubeconfig: the variable is empty, and neither K8S_AUTH_KUBECONFIG, KUBECONFIG nor ~/.kube/config "
+            f"leads to one ({said})",
+        )
+    if "Expected object with name" in error:
+        return "storage_context", f'the kubeconfig has no context "{context}" ({said})'
+    if re.search(r"required Python library \(kubernetes|No module named '?kubernetes", error):
+        return (
+            "ansible_python_interpreter",
+            f"this Python has no library kubernetes, which is needed to reach the API; install it there ({said})",
+        )
+    refused = re.search(r"host='([^']+)', port=(\d+)", error)
+    if refused or "timed out" in error.lower() or "timeout" in error.lower():
+        where = f" at {refused.group(1)}:{refused.group(2)}" if refused else ""
+        return "storage_kubeconfig", f"the API server{where} does not answer ({_reason(error) or said})"
+    return "storage_kubeconfig", f"the cluster cannot be read: {said}"
+
+
+def _reason(error: str) -> str:
+    found = re.search(r"\[Errno -?\d+\] [^\"')]+|certificate verify failed[^\"')]*|Name or service not known", error)
+    return found.group() if found else ""
+
+
+def _first_line(text: str) -> str:
+    line = next((line.strip() for line in str(text).splitlines() if line.strip()), "")
+    return line if len(line) <= 300 else line[:297] + "..."
+
+
+def _server(host: Mapping[str, Any], variables: Mapping[str, Any]) -> Server:
+    return Server(
+        name=host["name"],
+        addresses=_addresses.of_host(host["name"], host["address"], host["facts"]),
+        directories=variables.get("nfs_server_directories") or [],
+        exports=variables.get("nfs_server_exports") or [],
+    )
+
+
+def _uses(cluster: Cluster) -> list[Use]:
+    used: dict[Use, None] = {}
+    for place, one, options in _cluster_inputs.directories_in_use(cluster):
+        kind = "provisioner" if "replicas" in one else "volume"
+        use = Use(
+            kind=kind,
+            name=one["name"],
+            place=place,
+            server=one["server"],
+            path=one["path"],
+            mount_options=tuple(options),
+            writes=kind == "provisioner" or bool(_WRITES & set(one["access_modes"])),
+        )
+        if use.path.startswith("/"):
+            used[use] = None
+    return list(used)
