@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tests on the lab in the state that the bootstrap left: `make demo` or `molecule test` makes it."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from lab.lifecycle import Lab  # noqa: E402 (needs the path above)
+from lab.machine import every  # noqa: E402 (as above)
+
+INVENTORY = ROOT / ".work" / "inventory"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="also the long tier")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "long: long tier: large counts, long drills, every version")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--long"):
+        chosen = [item for item in items if not item.get_closest_marker("long")]
+        config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+        items[:] = chosen
+
+
+@dataclass
+class Play:
+    """How a playbook run ended."""
+
+    status: int
+    output: str
+
+    def recap(self, host: str) -> dict[str, int]:
+        line = re.search(rf"^{re.escape(host)}\s+:(.*)$", self.output, re.MULTILINE)
+        assert line, f"{host} is not in the recap:\n{self.output[-3000:]}"
+        return {name: int(count) for name, count in re.findall(r"(\w+)=(\d+)", line[1])}
+
+    @property
+    def words(self) -> str:
+        """The output with all white space made equal, since Ansible folds long messages."""
+        return " ".join(self.output.split())
+
+
+@pytest.fixture(scope="session")
+def lab() -> Lab:
+    lab = Lab()
+    assert lab.complete and all(g.process.pid for g in lab.guests), "no lab is up: `make demo` makes one"
+    return lab
+
+
+def play(
+    playbook: str | Path, *arguments: str, inventory: Path | None = INVENTORY, timeout: float = 900, **env: str
+) -> Play:
+    """Run a playbook against the lab, from the installed collection."""
+    argv = [str(ROOT / ".work/venv/bin/ansible-playbook"), str(playbook), *arguments]
+    if inventory:
+        argv += ["-i", str(inventory)]
+    variables = {
+        **os.environ,
+        "ANSIBLE_CONFIG": str(ROOT / "lab/ansible.cfg"),
+        "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".work/collections"),
+        "ANSIBLE_NOCOLOR": "1",
+        **env,
+    }
+    done = subprocess.run(
+        argv, env=variables, capture_output=True, text=True, timeout=timeout, check=False, stdin=subprocess.DEVNULL
+    )
+    return Play(done.returncode, done.stdout + done.stderr)
+
+
+LOOK = """
+sha256sum /etc/exports /etc/exports.d/* /var/lib/nfs/etab /etc/fstab /etc/nfsmount.conf.d/* 2>/dev/null
+dpkg-query -W | sha256sum
+find /nfs -maxdepth 3 -printf '%p %m %u %g %i\n' 2>/dev/null | sort
+awk '{print $5, $9, $10}' /proc/self/mountinfo | grep -vE ' (overlay|tmpfs|nsfs|proc|shm) ' | sort
+"""
+
+
+@dataclass
+class State:
+    """What a run could have changed: files, packages, directories and mounts of the machines; objects of the API."""
+
+    machines: dict[str, list[str]]
+    objects: dict[str, str]
+
+
+@pytest.fixture(scope="session")
+def look(lab: Lab) -> Any:
+    def state() -> State:
+        answers = every(lab.guests, lambda g: g.ssh(LOOK).splitlines())
+        objects = {}
+        for path in (
+            "/api/v1/namespaces",
+            "/api/v1/persistentvolumes",
+            "/api/v1/persistentvolumeclaims",
+            "/api/v1/serviceaccounts",
+            "/apis/storage.k8s.io/v1/storageclasses",
+            "/apis/rbac.authorization.k8s.io/v1/clusterroles",
+            "/apis/rbac.authorization.k8s.io/v1/roles",
+        ):
+            for item in lab.control_plane.request("GET", path)["items"]:
+                meta = item["metadata"]
+                objects[f"{path} {meta.get('namespace', '')} {meta['name']}"] = meta["resourceVersion"]
+        return State(dict(zip([g.machine.name for g in lab.guests], answers, strict=True)), objects)
+
+    return state
+
+
+@pytest.fixture
+def own_inventory(tmp_path: Path) -> Any:
+    """Make an inventory from the lab's: hosts changed by a function, variables of the groups replaced."""
+
+    def write(change: Any = None, **values: Any) -> Path:
+        hosts = yaml.safe_load((INVENTORY / "hosts.yml").read_text())
+        if change:
+            change(hosts)
+        folder = tmp_path / "inventory"
+        (folder / "group_vars").mkdir(parents=True)
+        (folder / "hosts.yml").write_text(yaml.safe_dump(hosts))
+        for file in (INVENTORY / "group_vars").iterdir():
+            content = yaml.safe_load(file.read_text())
+            mine = {k: v for k, v in values.items() if k.startswith("nfs_server_") == (file.stem == "nfs_servers")}
+            if file.stem in {"all", "nfs_servers"}:
+                content |= mine
+            (folder / "group_vars" / file.name).write_text(yaml.safe_dump(content))
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def restored(lab: Lab) -> Iterator[Lab]:
+    """A lab that may be changed at will: brought back afterwards."""
+    if not (lab.snapshots / "bootstrapped").exists():
+        with lab.lock():
+            lab.snapshot("bootstrapped")
+    yield lab
+    with lab.lock():
+        lab.restore("bootstrapped")

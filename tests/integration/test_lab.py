@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The lab itself: what tests and people lean on."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .conftest import ROOT
+
+
+def lab_command(*words: str, cwd: Path = ROOT) -> str:
+    env = {**os.environ, "PYTHONPATH": str(cwd)}
+    done = subprocess.run(
+        [sys.executable, "-m", "lab", *words], cwd=cwd, env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+def test_snapshot_brings_back_machines_and_cluster_together(restored: Any) -> None:
+    merge = "application/merge-patch+json"
+    node, node_path = restored.guest("node1"), "/api/v1/nodes/node1"
+    node.ssh("touch /root/after-the-snapshot; sync")
+    restored.control_plane.request("PATCH", node_path, {"metadata": {"labels": {"after": "yes"}}}, merge)
+    lab_command("restore", "bootstrapped")
+    assert node.ssh("ls /root").split() == []
+    assert "after" not in restored.control_plane.request("GET", node_path)["metadata"]["labels"]
+    assert abs(float(node.ssh("date +%s.%N")) - time.time()) < 5, "a woken machine has the time of today"
+
+
+def test_frozen_machine_does_not_answer_and_a_thawed_one_does(restored: Any) -> None:
+    lab_command("freeze", "server1")
+    assert "server1                  paused" in lab_command("status")
+    time.sleep(3)
+    lab_command("thaw", "server1")
+    server = restored.guest("server1")
+    assert abs(float(server.ssh("date +%s.%N")) - time.time()) < 5
+
+
+def test_power_cut_loses_what_was_not_written(restored: Any) -> None:
+    server = restored.guest("server1")
+    server.ssh("echo kept > /nfs/kept; sync; echo lost > /nfs/lost")
+    lab_command("reset", "server1")
+    assert server.ssh("ls /nfs").split() == ["k8s", "kept"] or "lost" not in server.ssh("cat /nfs/lost")
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("lab")
+def test_two_labs_side_by_side_and_an_interrupted_up(tmp_path: Path) -> None:
+    """From a second checkout, while the first lab runs; killed on its way up, and repaired by the next `up`."""
+    other = tmp_path / "checkout"
+    subprocess.run(["git", "clone", "-q", str(ROOT), str(other)], check=True)
+    env = {**os.environ, "PYTHONPATH": str(other)}
+    up = subprocess.Popen([sys.executable, "-m", "lab", "up"], cwd=other, env=env, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 120
+        while not list(other.glob(".work/lab/run/node1.process")) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        up.kill()
+        up.wait()
+        assert "done" in lab_command("up", cwd=other)
+        assert lab_command("status", cwd=other).startswith("up")
+        assert lab_command("status").startswith("up"), "the first lab goes on"
+    finally:
+        lab_command("down", cwd=other)
+    running = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    assert str(other) not in running, "`down` left a process behind"

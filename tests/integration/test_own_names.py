@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The collection in somebody else's hands: other host and group names, single roles in their playbooks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .conftest import play
+
+
+def test_other_host_and_group_names(own_inventory: Callable[..., Path], look: Callable[[], Any]) -> None:
+    def rename(hosts: dict[str, Any]) -> None:
+        children = hosts["all"]["children"]
+        servers, clients = children.pop("nfs_servers")["hosts"], children.pop("nfs_clients")["hosts"]
+        children["filers"] = {"hosts": {"tank": servers["server1"]}}
+        children["workers"] = {"hosts": {"red": clients["node1"], "blue": clients["node2"]}}
+        hosts["all"]["vars"] |= {"storage_servers_group": "filers", "storage_nodes_group": "workers"}
+
+    folder = own_inventory(rename)
+    # The example's variables of the two groups, under the groups' new names.
+    for old, new in (("nfs_servers", "filers"), ("nfs_clients", "workers")):
+        if (folder / "group_vars" / f"{old}.yml").exists():
+            (folder / "group_vars" / f"{old}.yml").rename(folder / "group_vars" / f"{new}.yml")
+    before = look()
+    run = play("clusterkit.storage.site", inventory=folder)
+    assert run.status == 0, run.output[-5000:]
+    assert [run.recap(h)["changed"] for h in ("tank", "red", "blue", "localhost")] == [0, 0, 0, 0]
+    assert look() == before
+
+
+def test_one_role_alone(tmp_path: Path, restored: Any) -> None:
+    """Ten lines, no facts gathered, facts not injected as variables."""
+    playbook = tmp_path / "mine.yml"
+    tasks = [
+        {
+            "name": "Mount the web content",
+            "ansible.builtin.include_role": {"name": "clusterkit.storage.nfs_client"},
+            "vars": {"nfs_client_mounts": [{"src": "192.168.77.11:/nfs/k8s/web", "path": "/srv/www/site one"}]},
+        }
+    ]
+    playbook.write_text(yaml.safe_dump([{"name": "Mine", "hosts": "node1", "gather_facts": False, "tasks": tasks}]))
+    first = play(playbook, ANSIBLE_INJECT_FACT_VARS="false")
+    assert first.status == 0, first.output[-5000:]
+    assert first.recap("node1")["changed"] >= 1
+    assert "/srv/www/site" in restored.guest("node1").ssh("findmnt -t nfs,nfs4 -o TARGET")
+    assert play(playbook, ANSIBLE_INJECT_FACT_VARS="false").recap("node1")["changed"] == 0
+    assert "/data/k8s/cfg" in restored.guest("node1").ssh("findmnt -t nfs,nfs4 -o TARGET"), "foreign mounts stay"

@@ -1,0 +1,330 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What exportfs makes of an exports file, measured with nfs-utils 2.6.2 and 2.8.3: whoever misjudges that takes
+clients down or lets strangers in."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.clusterkit.storage.plugins.module_utils import _exports
+from ansible_collections.clusterkit.storage.plugins.module_utils._exports import Dialect, Meaning, parse
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+NINE = [f"/nfs/k8s/d{number} 192.168.77.0/24(rw,sync,no_root_squash)" for number in range(9)]
+
+
+def seen(text: str) -> list[tuple[str, str]]:
+    return [(entry.path, entry.host) for entry in parse(text).effective]
+
+
+def meaning(options: str, dialect: Dialect = _exports.NEWEST) -> Meaning:
+    found, problem = _exports.read_options(options, dialect)
+    assert problem is None, problem
+    return found
+
+
+def problem_of(options: str, dialect: Dialect = _exports.NEWEST) -> str | None:
+    return _exports.read_options(options, dialect)[1]
+
+
+# --- words, blanks, comments -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("/a h(rw)\n", [("/a", "h")]),
+        ("/a h(rw)", [("/a", "h")]),
+        ("# only\n\n   \n/a h(rw) # behind\n", [("/a", "h")]),
+        ("# a comment does not go on \\\n/a h(rw)\n", [("/a", "h")]),
+        ("/a h(rw) \\\n\t i(ro)\n/b h(rw)\n", [("/a", "h"), ("/a", "i"), ("/b", "h")]),
+        ("/a\\\nh(rw)\n", [("/a", "h")]),
+        ('"/a b" h(rw)\n', [("/a b", "h")]),
+        ('/a" "b "h(rw)"\n', [("/a b", "h")]),
+        ("/a\\040b h(rw)\n", [("/a b", "h")]),
+        ("/\\303\\274 h(rw)\n", [("/ü", "h")]),
+        ("/ü h(rw)\n", [("/ü", "h")]),
+        ("/a\\777 h(rw)\n", [("/a\\777", "h")]),
+        ("/a#b h(rw)\n", [("/a#b", "h")]),
+        ("/a -rw h i -ro j\n", [("/a", "h"), ("/a", "i"), ("/a", "j")]),
+        (
+            "/a 2001:db8::/32(rw) @group(ro) *.example.com(ro) gss/krb5(rw)\n",
+            [("/a", "2001:db8::/32"), ("/a", "@group"), ("/a", "*.example.com"), ("/a", "gss/krb5")],
+        ),
+    ],
+)
+def test_words_of_a_file(text: str, expected: list[tuple[str, str]]) -> None:
+    assert seen(text) == expected
+    assert parse(text).problems == ()
+
+
+def test_escapes_are_read_again_after_what_they_yield() -> None:
+    assert seen("/a\\134040b h(rw)\n") == [("/a b", "h")]
+
+
+def test_default_options_hold_for_the_clients_behind_them_and_add_up() -> None:
+    found = parse("/a -rw h -insecure i(ro)\n").entries
+    assert [entry.meaning for entry in found] == [meaning("rw"), meaning("rw,insecure,ro")]
+
+
+def test_flavors_among_default_options_keep_their_access() -> None:
+    """`-sec=krb5,rw h(ro)` is read-write: what a client adds does not reach flavors named before."""
+    assert parse("/a -sec=krb5,rw h(ro)\n").entries[0].meaning == meaning("sec=krb5,rw")
+
+
+# --- mistakes, and what they cost --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("position", [0, 4, 8])
+def test_a_typo_costs_its_export_and_all_behind_it(position: int) -> None:
+    lines = list(NINE)
+    lines[position] = lines[position].replace("rw,", "rww,")
+    found = parse("\n".join(["# two", "# comments", *lines, ""]))
+    assert len(found.effective) == position
+    assert len(found.lost) == 8 - position
+    [problem] = found.problems
+    assert problem.stops
+    assert problem.line == position + 3  # exportfs itself does not count comments, and points elsewhere
+    assert problem.text == '"rww" is not an option of exports(5); did you mean "rw"?'
+
+
+def test_a_second_mistake_is_named_too_but_is_not_what_stops_the_reading() -> None:
+    found = parse("/a h(rww)\n/b h(roo)\n")
+    assert [(problem.line, problem.stops) for problem in found.problems] == [(1, True), (2, False)]
+
+
+def test_space_before_the_bracket_exports_to_the_world() -> None:
+    found = parse("/a 192.168.77.0/24 (rw)\n")
+    assert [(entry.host, entry.meaning) for entry in found.effective] == [
+        ("192.168.77.0/24", Meaning()),
+        ("*", meaning("rw")),
+    ]
+    assert [problem.text for problem in found.problems] == [
+        'space between "192.168.77.0/24" and "(rw)": exports /a to the whole world with "(rw)", '
+        'to "192.168.77.0/24" with default options'
+    ]
+
+
+@pytest.mark.parametrize("text", ["/a\n", "/a (rw)\n", "/a -rw\n", "/a h(rw) -ro\n", "/a *(ro) # fine\n"])
+def test_a_path_without_client_is_exported_to_the_world(text: str) -> None:
+    found = parse(text)
+    assert any(_exports.matches_everybody(entry.host) for entry in found.effective)
+    assert bool(found.problems) == ("fine" not in text)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("/a h(rw\n", "bad option list"),
+        ("/a h(rw)x\n", "bad option list"),
+        ("/a h(rw,,sync)\n", "empty option"),
+        ("/a h(fsid=x)\n", "neither a number"),
+        ("/a h(anonuid=)\n", "not a number"),
+        ("/a h(sec=krb6)\n", 'did you mean "krb5"'),
+        ("/a h(xprtsec=tlss)\n", 'did you mean "tls"'),
+        ("/a h(reexport=auto)\n", "reexport="),
+        ("/a h(rw=1)\n", "rw takes no value"),
+        ("/a h(fsid)\n", "fsid=..."),
+        ("/a h(squash_uids=x)\n", "range of numbers"),
+        ("\r\n/a h(rw)\n", "carriage return"),
+        (f"/{'a' * 1024} h(rw)\n", "longer than 1024"),
+        (f"/a {'h' * 600}(rw)\n", "longer than 511"),
+    ],
+)
+def test_what_ends_the_reading_of_a_file(text: str, words: str) -> None:
+    found = parse(text + "/last h(rw)\n")
+    assert found.effective == []
+    assert words in found.problems[0].text
+    assert found.problems[0].stops
+    assert found.lost[-1].path == "/last"
+
+
+@pytest.mark.parametrize(
+    "client",
+    ["10.0.0.0/33", "10.0.0/8", "10.300.0.0/16", "10.0.0.0/x", "2001:db8::/129", "a/b", "10.0.0.0/255.0.0.x"],
+)
+def test_a_bad_network_drops_that_client_only(client: str) -> None:
+    found = parse(f"/a {client}(rw) h(rw)\n")
+    assert [entry.host for entry in found.effective] == ["h"]
+    assert "is dropped" in found.problems[0].text
+    assert not found.problems[0].stops
+
+
+def test_a_trailing_comma_is_taken() -> None:
+    assert parse("/a h(rw,)\n").problems == ()
+
+
+# --- what options mean -------------------------------------------------------------------------------------
+
+
+def test_defaults_are_those_of_the_manual() -> None:
+    assert Meaning().options() == [
+        "ro", "sync", "wdelay", "hide", "nocrossmnt", "secure", "root_squash", "no_all_squash",
+        "no_subtree_check", "secure_locks", "acl", "no_pnfs", "anonuid=65534", "anongid=65534", "sec=sys",
+    ]  # fmt: skip
+
+
+def test_a_line_of_etab_means_what_the_options_mean_that_made_it() -> None:
+    table = (
+        "/nfs/k8s/a\\040b\t192.168.77.0/24(rw,sync,wdelay,hide,nocrossmnt,insecure,no_root_squash,no_all_squash,"
+        "no_subtree_check,secure_locks,acl,no_pnfs,anonuid=-2,anongid=65534,sec=sys,rw,insecure,no_root_squash,"
+        "no_all_squash)\n"
+    )
+    [entry] = parse(table).entries
+    assert (entry.path, entry.host) == ("/nfs/k8s/a b", "192.168.77.0/24")
+    assert entry.meaning == meaning("rw,no_root_squash,insecure,anonuid=4294967294")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("", "ro,sync,secure,root_squash,no_subtree_check,sec=sys"),
+        ("secure_locks", "auth_nlm"),
+        ("mp=/srv", "mountpoint=/srv"),
+        ("fsid=root", "fsid=0"),
+        ("fsid=0x10", "fsid=16"),
+        ("fsid=010", "fsid=8"),
+        ("sec=unix:null", "sec=sys:none"),
+        ("sec=sys,rw,sec=krb5,rw", "rw,sec=sys:krb5"),
+        ("xprtsec=none:tls:mtls", ""),
+        ("rw,ro", "ro"),
+    ],
+)
+def test_different_words_for_the_same(one: str, other: str) -> None:
+    assert meaning(one) == meaning(other)
+    assert _exports.differences(meaning(one), meaning(other)) == []
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("rw", "ro"),
+        ("insecure", "secure"),
+        ("sec=sys:krb5", "sec=krb5:sys"),
+        ("sec=sys,rw,sec=krb5,ro", "sec=sys,ro,sec=krb5,rw"),
+        ("fsid=1", "fsid=2"),
+        ("fsid=1", ""),
+        ("mountpoint", ""),
+        ("refer=/a@b", "replicas=/a@b"),
+        ("xprtsec=mtls", "xprtsec=tls"),
+        ("nordirplus", ""),
+    ],
+)
+def test_differences_are_named(one: str, other: str) -> None:
+    assert meaning(one) != meaning(other)
+    assert _exports.differences(meaning(one), meaning(other))
+
+
+def test_difference_of_one_word_names_that_word() -> None:
+    assert _exports.differences(meaning("rw"), meaning("ro")) == ["rw wanted", "ro found"]
+
+
+def test_kernels_without_ports_by_flavor_use_those_of_the_export() -> None:
+    """There `sec=sys,secure,sec=krb5,insecure` is insecure for both, and etab shows it once."""
+    old = Dialect(flavor_flags=_exports.FLAVOR_FLAGS_OLD)
+    assert meaning("sec=sys,secure,sec=krb5,insecure", old) == meaning("insecure,sec=sys:krb5", old)
+    assert meaning("sec=sys,secure,sec=krb5,insecure") != meaning("insecure,sec=sys:krb5")
+
+
+@pytest.mark.parametrize(
+    ("option", "version"), [("xprtsec=tls", (2, 6, 2)), ("reexport=none", (2, 6, 2)), ("sign_fh", (2, 8, 3))]
+)
+def test_options_that_the_server_is_too_old_for(option: str, version: tuple[int, ...]) -> None:
+    problem = problem_of(option, Dialect(version))
+    assert problem is not None
+    assert "needs nfs-utils" in problem
+    assert problem_of(option) is None
+
+
+# --- clients -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "host", ["*", "", "0.0.0.0/0", "::/0", "10.0.0.0/0", "1.2.3.4/0.0.0.0", "**", "*.*", "?*", "1.2.3.4/"]
+)
+def test_clients_that_are_everybody(host: str) -> None:
+    assert _exports.matches_everybody(host)
+
+
+@pytest.mark.parametrize("host", ["*.example.com", "10.0.0.0/8", "::/1", "h", "@all", "10.0.0.1", "[a-z]*", "::1"])
+def test_clients_that_are_not(host: str) -> None:
+    assert not _exports.matches_everybody(host)
+
+
+def test_spellings_of_one_client_have_one_key() -> None:
+    assert _exports.client_key("2001:DB8:0::1") == _exports.client_key("2001:db8::1")
+    assert _exports.client_key("Host.Example.COM") == _exports.client_key("host.example.com")
+    assert _exports.client_key("") == _exports.client_key("*")
+    assert _exports.client_key("10.0.0.0/8") != _exports.client_key("10.0.0.0/255.0.0.0")
+
+
+# --- properties --------------------------------------------------------------------------------------------
+
+WORDS = ["/a", "/a b", "h", "*", "10.0.0.0/8", "(rw)", "(", ")", "-ro", ",", "#", '"', "\\", "\\040", "\\\n", " ", "\n",
+         "sec=", "sys", "krb5", "fsid=", "0", "rw", "\r", "\0", "\v", "mp=", "refer=/a@b", "ü", "\udcff"]  # fmt: skip
+texts = st.one_of(st.text(), st.lists(st.sampled_from(WORDS), max_size=30).map("".join))
+
+
+@given(texts)
+@example("\\")
+@example('"')
+@example("/a \\\n")
+@example("/a " + "(" * 600)
+def test_no_file_makes_the_reader_fail(text: str) -> None:
+    found = parse(text)
+    lines = text.count("\n") + 1
+    assert all(1 <= entry.line <= lines for entry in found.entries)
+    assert all(1 <= problem.line <= lines for problem in found.problems)
+    assert bool(found.lost) <= any(problem.stops for problem in found.problems)
+
+
+@given(st.binary())
+def test_no_bytes_make_the_reader_fail(data: bytes) -> None:
+    parse(data.decode("utf-8", "surrogateescape"))
+
+
+FLAGS = st.sampled_from(sorted(_exports.FLAG_OPTIONS))
+VALUES = st.sampled_from(
+    [
+        *("anonuid=0", "anonuid=-2", "anongid=1000", "fsid=0", "fsid=77", "fsid=12345678-1234-1234-1234-123456789abc"),
+        *("mountpoint", "mountpoint=/srv", "refer=/a@b+c:/d@e", "replicas=/x@y"),
+        *("sec=sys", "sec=krb5:krb5p", "sec=none", "xprtsec=tls:mtls"),
+    ]
+)
+options_lists = st.lists(st.one_of(FLAGS, VALUES), max_size=8)
+characters = st.characters(min_codepoint=1, max_codepoint=0x2FF, exclude_categories=["Cs"])
+paths = st.text(characters, min_size=1, max_size=60).map(lambda text: "/" + text)
+hosts = st.sampled_from(
+    ["h", "h.example.com", "10.0.0.1", "10.0.0.0/8", "2001:db8::1", "2001:db8::/32", "@group", "*.example.com", "*"]
+)
+
+
+@given(paths, st.lists(st.tuples(hosts, options_lists.filter(bool)), min_size=1, max_size=4))
+@example("/a\\040b", [("h", ["rw"])])
+@example('/"#\n', [("h", ["rw"])])
+def test_what_is_written_is_read_back(path: str, clients: list[tuple[str, list[str]]]) -> None:
+    found = parse(_exports.format_export(path, clients) + "\n")
+    assert found.problems == ()
+    assert [(entry.path, entry.host, entry.meaning) for entry in found.entries] == [
+        (path, host, meaning(",".join(options))) for host, options in clients
+    ]
+
+
+@given(options_lists)
+def test_a_meaning_spelled_out_means_the_same(options: list[str]) -> None:
+    meant = meaning(",".join(options))
+    assert meaning(",".join(meant.options())) == meant
+
+
+@given(options_lists, options_lists)
+def test_differences_are_found_exactly_when_there_are_any(one: list[str], other: list[str]) -> None:
+    left, right = meaning(",".join(one)), meaning(",".join(other))
+    assert bool(_exports.differences(left, right)) == (left != right)
+
+
+@given(st.lists(st.sampled_from([*NINE, "/bad h(rww)", "/bad h(rw", "# comment", ""]), max_size=8))
+def test_what_stands_before_a_mistake_is_not_touched_by_it(lines: list[str]) -> None:
+    found = parse("\n".join(lines))
+    first_bad = next((number for number, line in enumerate(lines) if line.startswith("/bad")), len(lines))
+    assert found.effective == parse("\n".join(lines[:first_bad])).effective
+    assert len(found.lost) == len([line for line in lines[first_bad:] if line in NINE])

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Sizes of volumes and claims are compared exactly, whatever way they are written."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+from ansible_collections.clusterkit.storage.plugins.module_utils import _quantity
+from hypothesis import given
+from hypothesis import strategies as st
+
+SUFFIXES = {
+    "n": Fraction(1, 10**9), "u": Fraction(1, 10**6), "m": Fraction(1, 1000), "": 1,
+    "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15, "E": 10**18,
+    "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50, "Ei": 2**60,
+    "e3": 1000, "E3": 1000, "e-3": Fraction(1, 1000), "e+2": 100,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("suffix", "factor"), SUFFIXES.items())
+def test_every_suffix_has_its_exact_value(suffix: str, factor: Fraction) -> None:
+    assert _quantity.parse(f"7{suffix}") == 7 * factor
+    assert _quantity.parse(f"0.1{suffix}") == Fraction(1, 10) * factor
+
+
+@pytest.mark.parametrize(
+    ("written", "stored"),
+    [
+        # Seen in answers of a v1.37 API server.
+        ("1.3Gi", "1395864371200m"),
+        ("1Gi", "1Gi"),
+        ("1024Mi", "1Gi"),
+        ("1000Mi", "1000Mi"),
+        ("1536Mi", "1536Mi"),
+        ("0.5Gi", "512Mi"),
+        ("1000", "1k"),
+        ("1500M", "1500M"),
+        ("1e3", "1e3"),
+        ("1e-3", "1e-3"),
+        ("100e1", "1e3"),
+        ("1e4", "10e3"),
+        ("0.1Ki", "102400m"),
+        ("1.0001Mi", "1048680858m"),
+        ("123456789n", "124m"),
+        (".5Gi", "512Mi"),
+        ("1e20", "100e18"),
+        ("1000Ki", "1000Ki"),
+        ("0.5Ki", "512"),
+        ("1k", "1k"),
+        ("2Ti", "2Ti"),
+        ("10Ei", "9223372036854775807"),
+        ("0", "0"),
+    ],
+)
+def test_the_spelling_is_the_api_servers(written: str, stored: str) -> None:
+    assert _quantity.canonical(written) == stored
+
+
+@pytest.mark.parametrize(
+    ("written", "words"),
+    [
+        ("1GB", 'unknown suffix "GB"; did you mean "G"?'),
+        ("1gi", 'did you mean "Gi"?'),
+        ("1 Gi", 'did you mean "Gi"?'),
+        ("5K", 'did you mean "k"?'),
+        ("ten", "is not a quantity; write for example 500Mi"),
+        ("", "is not a quantity"),
+        (".", "is not a quantity"),
+        ("1Gi\n", "is not a quantity"),
+        ("\u0661Gi", "is not a quantity"),
+        ("1e99999999", "is not a quantity"),
+        ("9" * 100, "is not a quantity"),
+    ],
+)
+def test_what_is_no_quantity_is_refused_with_a_hint(written: str, words: str) -> None:
+    with pytest.raises(ValueError, match="is not a quantity") as refused:
+        _quantity.parse(written)
+    assert words in str(refused.value)
+
+
+@given(st.integers(0, 10**6), st.integers(0, 999), st.sampled_from(["m", "k", "M", "G", "T", "Ki", "Mi", "Gi", "Ti"]))
+def test_the_stored_spelling_means_the_same_size(whole: int, thousandths: int, suffix: str) -> None:
+    written = f"{whole}.{thousandths:03}{suffix}"
+    stored = _quantity.canonical(written)
+    assert _quantity.canonical(stored) == stored
+    assert 0 <= _quantity.parse(stored) - _quantity.parse(written) < Fraction(1, 1000)
+
+
+@given(st.integers(0, 2**62))
+def test_bytes_survive(size: int) -> None:
+    assert _quantity.to_bytes(_quantity.canonical(size)) == size
+    assert _quantity.to_bytes(str(size)) == size
+
+
+def test_part_of_a_byte_counts_as_a_whole_one() -> None:
+    assert _quantity.to_bytes("1395864371200m") == 1395864372
+    assert _quantity.to_bytes("1.3Gi") == 1395864372

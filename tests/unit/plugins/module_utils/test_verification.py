@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The summary says what works only where it was seen to work, and nothing that went wrong is lost."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+from ansible_collections.clusterkit.storage.plugins.module_utils import _verification
+
+NAMESPACE = "storage-verify-1"
+VOLUME = "pvc-1"
+DIRECTORY = f"/nfs/dpv/{NAMESPACE}-claim-1-{VOLUME}"
+
+
+def thing(kind: str, name: str, **more: Any) -> dict[str, Any]:
+    metadata = {"name": name, **({} if kind in ("Namespace", "StorageClass") else {"namespace": NAMESPACE})}
+    return {"kind": kind, "metadata": {**metadata, **more.pop("metadata", {})}, **more}
+
+
+def pod(does: str, node: str, phase: str = "Succeeded") -> dict[str, Any]:
+    storage_class = "" if does == "inline" else "managed"
+    return thing(
+        "Pod",
+        does,
+        metadata={
+            "uid": does,
+            "labels": {_verification.DOES: does},
+            "annotations": {_verification.CLASS: storage_class},
+        },
+        spec={"nodeName": node, "volumes": [{"nfs": {"server": "192.0.2.1", "path": "/nfs/dpv"}}]},
+        status={"phase": phase},
+    )
+
+
+def good() -> dict[str, Any]:
+    """What was gathered when everything works."""
+    pods = [pod("write", "node1"), pod("read", "node2"), pod("inline", "node1")]
+    claim = thing(
+        "PersistentVolumeClaim",
+        "claim-1",
+        metadata={"annotations": {_verification.CLASS: "managed", _verification.PROVISIONER: "prov"}},
+        spec={"volumeName": VOLUME},
+        status={"phase": "Bound"},
+    )
+    own = {
+        "metadata": {"namespace": "default", "name": "c1"},
+        "spec": {"volumeName": "v1"},
+        "status": {"phase": "Bound"},
+    }
+    wanted = [{"path": "/nfs/dpv", "clients": [{"host": "192.0.2.0/24", "options": ["rw", "insecure"]}]}]
+    served = ["rw", "sync", "wdelay", "hide", "nocrossmnt", "insecure", "root_squash", "no_all_squash"]
+    served += ["no_subtree_check", "secure_locks", "acl", "no_pnfs", "anonuid=65534", "anongid=65534", "sec=sys"]
+    return {
+        "inputs": {
+            "servers": {"server1": {"exports": wanted, "directories": []}},
+            "uses": [
+                {
+                    "kind": "provisioner",
+                    "name": "prov",
+                    "place": "k8s_storage_provisioners[0]",
+                    "host": "server1",
+                    "path": "/nfs/dpv",
+                }
+            ],
+            "cluster": {
+                "provisioners": [{"name": "prov", "engine": "subdir", "server": "192.0.2.1"}],
+                "classes": [{"name": "managed", "volume_binding_mode": "Immediate"}],
+                "claims": [{"namespace": "default", "name": "c1", "storage_class": "nfs"}],
+            },
+        },
+        "check_mode": False,
+        "servers": {
+            "server1": {
+                "exports": {
+                    "exports": [{"path": "/nfs/dpv", "host": "192.0.2.0/24", "options": served}],
+                    "threads": 8,
+                    "versions": ["3", "4.2"],
+                    "mount_list": [{"path": "/nfs/dpv", "hosts": ["192.0.2.0/24"]}],
+                    "programs": [{"program": 100003}],
+                },
+                "error": "",
+                "files": [f"{DIRECTORY}/SUCCESS"],
+                "left": [],
+            }
+        },
+        "claims": [own],
+        "objects": [thing("Namespace", NAMESPACE), thing("StorageClass", f"{NAMESPACE}-1"), claim, *pods],
+        "made": {"result": {"results": [{"result": {}}] * 6}},
+        "pods": pods,
+        "events": [],
+        "test_claims": [claim],
+        "users_gone": {"result": {"results": [{"result": {}}] * 4}},
+        "volumes": [{"metadata": {"name": "other"}, "spec": {}}],
+        "rest_gone": {"result": {"results": [{"result": {}}] * 2}},
+    }
+
+
+def test_what_works_is_said_line_by_line() -> None:
+    assert _verification.summary(good()) == {
+        "lines": [
+            "ok: server1: all 1 exports are in effect, NFS 3, 4.2 is served",
+            "ok: server1: rpcbind knows nfs, mountd offers all exports",
+            "ok: claim default/c1 is Bound to v1",
+            "ok: class managed: a claim of 2Mi is Bound; node1 wrote SUCCESS, node2 read it",
+            "ok: inline volume 192.0.2.1:/nfs/dpv: node1 wrote, read and removed a file",
+            f"ok: server1: {DIRECTORY}/SUCCESS holds what the pod wrote",
+            "ok: all objects, volumes and directories of the test are gone",
+        ],
+        "wrong": [],
+    }
+
+
+def set_at(record: dict[str, Any], path: str, value: Any) -> None:
+    *way, last = path.split("/")
+    place: Any = record
+    for key in way:
+        place = place[int(key) if isinstance(place, list) else key]
+    place[int(last) if isinstance(place, list) else last] = value
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("servers/server1/exports/exports", [], "/nfs/dpv is not exported to 192.0.2.0/24"),
+        ("servers/server1/exports/exports/0/options", ["ro", "insecure"], "is exported to 192.0.2.0/24 with "),
+        ("servers/server1/exports/threads", 0, "nothing is served"),
+        ("servers/server1/exports/mount_list", [], "mountd does not offer /nfs/dpv"),
+        ("servers/server1/exports/programs", [], "not registered with rpcbind"),
+        ("servers/server1/exports", {}, "server1: exports: "),
+        ("servers/server1", {}, "server1: exports: they cannot be read"),
+        ("servers/server1/files", [], "SUCCESS is not there"),
+        ("servers/server1/left", ["/nfs/dpv/archived-x"], "server1: left by the test: /nfs/dpv/archived-x"),
+        ("claims", [], "claim default/c1 is missing"),
+        ("claims/0/status/phase", "Pending", "claim default/c1 is Pending"),
+        ("test_claims/0/status/phase", "Pending", "class managed: a claim of 2Mi is Pending"),
+        ("test_claims", [], "class managed: a claim of 2Mi is missing"),
+        ("pods/0/status/phase", "Failed", "Pod storage-verify-1/write: Failed"),
+        ("pods/2/status/phase", "Pending", "Pod storage-verify-1/inline: Pending"),
+        (
+            "pods/1/status",
+            {"phase": "Running", "containerStatuses": [{"ready": True, "state": {"running": {}}}]},
+            "a test pod did not succeed: Pod storage-verify-1/read: Running",
+        ),
+        ("pods", [], "only 0 of 3 test pods are there"),
+        ("made/result/results/1", {"error": {"msg": "no"}}, "the API refused a test object: StorageClass"),
+        ("users_gone/result/results/0", {"error": {"msg": "no"}}, "could not be removed: Pod storage-verify-1/write"),
+        (
+            "volumes/0/spec",
+            {"storageClassName": f"{NAMESPACE}-1"},
+            "the provisioner has not removed other; kept for it: namespace storage-verify-1",
+        ),
+        ("rest_gone", {}, "not removed: Namespace storage-verify-1, StorageClass storage-verify-1-1"),
+    ],
+)
+def test_nothing_that_is_wrong_is_lost(path: str, value: Any, words: str) -> None:
+    # Pods and claims stand twice in what was gathered: as wanted, and as found.
+    record = copy.deepcopy({key: value for key, value in good().items() if key != "objects"})
+    record["objects"] = good()["objects"]
+    set_at(record, path, value)
+    result = _verification.summary(record)
+    assert any(words in line for line in result["wrong"]), result
+    assert all(f"WRONG: {line}" in result["lines"] for line in result["wrong"])
+
+
+def test_what_one_node_did_alone_is_not_called_a_second_one() -> None:
+    record = good()
+    record["pods"][1]["spec"]["nodeName"] = "node1"
+    lines = _verification.summary(record)["lines"]
+    assert "not checked: class managed from a second node, since pods run on node1 only" in lines
+
+
+def test_a_server_that_serves_version_4_only_is_not_asked_about_mountd() -> None:
+    record = good()
+    record["servers"]["server1"]["exports"].update(versions=["4.2"], mount_list=None, programs=None)
+    assert _verification.summary(record)["wrong"] == []
+
+
+def test_check_mode_says_what_it_left_out_and_calls_nothing_wrong_that_is_to_be_made() -> None:
+    record = {**good(), "check_mode": True, "objects": [], "pods": [], "test_claims": [], "claims": []}
+    lines = _verification.summary(record)["lines"]
+    assert "not checked: test claims and pods, since check mode only reads" in lines
+    assert "not yet: claim default/c1 is missing" in lines
+
+
+def test_a_claim_that_waits_for_its_pod_is_not_waited_for() -> None:
+    inputs = good()["inputs"]
+    assert _verification.unbound([], inputs) == ["default/c1"]
+    inputs["cluster"]["claims"][0]["storage_class"] = "managed"
+    inputs["cluster"]["classes"][0]["volume_binding_mode"] = "WaitForFirstConsumer"
+    assert _verification.unbound([], inputs) == []
+
+
+def test_a_foreign_server_is_not_looked_into_and_that_is_said() -> None:
+    record = good()
+    record["inputs"]["uses"] = []
+    lines = _verification.summary(record)["lines"]
+    assert 'not checked: files of provisioner "prov", since 192.0.2.1 is no server of ours' in lines

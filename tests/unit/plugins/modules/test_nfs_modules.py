@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The modules nfs_mounts and nfs_probe from arguments to result, where that changes nothing on this host."""
+
+from __future__ import annotations
+
+import json
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+from ansible.module_utils import basic
+from ansible_collections.clusterkit.storage.plugins.modules import nfs_mounts, nfs_probe
+
+
+def run(
+    module: ModuleType,
+    arguments: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    *,
+    check_mode: bool = False,
+) -> dict[str, Any]:
+    given = {"ANSIBLE_MODULE_ARGS": {**arguments, "_ansible_check_mode": check_mode}}
+    monkeypatch.setattr(basic, "_ANSIBLE_ARGS", json.dumps(given).encode())
+    monkeypatch.setattr(basic, "_ANSIBLE_PROFILE", "legacy", raising=False)
+    with pytest.raises(SystemExit):
+        module.main()
+    result: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return result
+
+
+@pytest.mark.parametrize("module", [nfs_mounts, nfs_probe])
+def test_the_documented_options_are_those_that_exist(module: ModuleType) -> None:
+    def compare(documented: dict[str, Any], existing: dict[str, Any]) -> None:
+        assert set(documented) == set(existing)
+        for name, option in existing.items():
+            for key in ("type", "elements", "default", "required", "choices"):
+                assert documented[name].get(key) == option.get(key), (name, key)
+            compare(documented[name].get("suboptions", {}), option.get("options", {}))
+
+    compare(yaml.safe_load(module.DOCUMENTATION)["options"], module.ARGUMENTS)
+
+
+@pytest.mark.parametrize("check_mode", [True, False])
+def test_wrong_mounts_are_all_named_and_nothing_is_done(
+    check_mode: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(nfs_mounts.Runner, "apply", None)
+    wrong = {
+        "mounts": [{"path": "data", "src": "nfs1:/srv"}, {"path": "/data", "src": "nfs1:/srv", "options": ["sofft"]}],
+        "mount_defaults": ["hrad"],
+    }
+    result = run(nfs_mounts, wrong, monkeypatch, capsys, check_mode=check_mode)
+    assert result["failed"]
+    assert result["problems"] == [
+        'mounts[0].path: "data" is not an absolute path',
+        'mounts[1].options: "sofft" is not an option of nfs(5) or mount(8); did you mean "soft"?',
+        'mount_defaults: "hrad" is not an option of nfs(5) or mount(8); did you mean "hard"?',
+    ]
+
+
+def test_an_unknown_owner_is_named_before_anything_is_done(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(nfs_mounts.Runner, "apply", None)
+    mounts = [{"path": "/data", "src": "nfs1:/srv", "owner": "nobody-of-that-name", "group": "4711"}]
+    result = run(nfs_mounts, {"mounts": mounts}, monkeypatch, capsys)
+    assert 'mounts[0].owner: there is no owner "nobody-of-that-name" here' in result["problems"]
+    assert not any("group" in problem for problem in result["problems"])
+
+
+def test_check_mode_predicts_on_a_host_without_an_nfs_client(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(nfs_mounts.Machine, "run", None)
+    monkeypatch.setattr(nfs_mounts.Machine, "can_mount_nfs", lambda _self: False)
+    path = "/no/such/mount point"
+    mounts = [{"path": path, "src": "nfs1:/srv", "options": ["hard"]}]
+    result = run(nfs_mounts, {"mounts": mounts}, monkeypatch, capsys, check_mode=True)
+    assert result["changed"]
+    assert result["mounts"][0]["actions"] == ["make the mount point", "mount nfs1:/srv", "add its line in /etc/fstab"]
+    assert result["diff"][0]["after"].endswith("nfs1:/srv /no/such/mount\\040point nfs hard 0 0\n")
+
+
+def test_without_an_nfs_client_nothing_is_done(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(nfs_mounts.Runner, "apply", None)
+    monkeypatch.setattr(nfs_mounts.Machine, "can_mount_nfs", lambda _self: False)
+    result = run(nfs_mounts, {"mounts": [{"path": "/data", "src": "nfs1:/srv"}]}, monkeypatch, capsys)
+    assert "mount.nfs is not installed here" in result["msg"]
+
+
+def test_wrong_targets_are_all_named_and_nothing_is_tried(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(nfs_probe._nfs_probe, "probe_all", None)
+    targets = [{"server": "nfs1", "path": "srv"}, {"server": "", "path": "/srv"}]
+    result = run(nfs_probe, {"targets": targets}, monkeypatch, capsys)
+    assert result["failed"]
+    assert len(result["problems"]) == 2
+
+
+def test_a_probe_in_check_mode_is_skipped(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(nfs_probe._nfs_probe, "probe_all", None)
+    result = run(nfs_probe, {"targets": [{"server": "nfs1", "path": "/srv"}]}, monkeypatch, capsys, check_mode=True)
+    assert result["skipped"]
+    assert not result["changed"]
+
+
+def test_one_unusable_export_fails_the_task_and_all_are_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = [{"ok": True, "msg": ""}, {"ok": False, "msg": "nfs1:/b: no answer"}]
+    monkeypatch.setattr(nfs_probe._nfs_probe, "probe_all", lambda _targets, _timeout: results)
+    result = run(nfs_probe, {"targets": [{"server": "nfs1", "path": "/a"}] * 2}, monkeypatch, capsys)
+    assert result["failed"]
+    assert result["msg"] == "nfs1:/b: no answer"
+    assert result["targets"] == results
