@@ -237,9 +237,11 @@ class Guest:
     def set_clock(self) -> None:
         """A woken guest has the time of its snapshot: leases, tokens, certificates, ages depend on it.
 
+        Its hardware clock follows this computer's (`-rtc clock=host`), also while the machine was frozen or saved.
+        It is read inside the guest, so that a slow ssh connection does not matter; it counts whole seconds.
         Its package lists count as fresh: what they name lies in the image, and the network is slow.
         """
-        self.ssh(f"date -u -s @{time.time() + 0.3:.2f} >/dev/null; touch /var/lib/apt/lists")
+        self.ssh('date -u -s "@$(cat /sys/class/rtc/rtc0/since_epoch).5" >/dev/null; touch /var/lib/apt/lists')
 
     def reboot(self) -> None:
         before = self.ssh("cat /proc/sys/kernel/random/boot_id")

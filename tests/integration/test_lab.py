@@ -24,6 +24,13 @@ def lab_command(*words: str, cwd: Path = ROOT) -> str:
     return done.stdout + done.stderr
 
 
+def clock_error(guest: Any) -> float:
+    """Seconds by which a machine's clock is surely wrong: what lies outside of the time that asking took."""
+    before = time.time()
+    there = float(guest.ssh("date +%s.%N"))
+    return max(before - there, there - time.time(), 0)
+
+
 def test_snapshot_brings_back_machines_and_cluster_together(restored: Any) -> None:
     merge = "application/merge-patch+json"
     node, node_path = restored.guest("node1"), "/api/v1/nodes/node1"
@@ -32,7 +39,7 @@ def test_snapshot_brings_back_machines_and_cluster_together(restored: Any) -> No
     lab_command("restore", "bootstrapped")
     assert node.ssh("ls /root").split() == []
     assert "after" not in restored.control_plane.request("GET", node_path)["metadata"]["labels"]
-    assert abs(float(node.ssh("date +%s.%N")) - time.time()) < 5, "a woken machine has the time of today"
+    assert clock_error(node) < 2, "a woken machine has the time of today"
 
 
 def test_frozen_machine_does_not_answer_and_a_thawed_one_does(restored: Any) -> None:
@@ -41,7 +48,7 @@ def test_frozen_machine_does_not_answer_and_a_thawed_one_does(restored: Any) -> 
     time.sleep(3)
     lab_command("thaw", "server1")
     server = restored.guest("server1")
-    assert abs(float(server.ssh("date +%s.%N")) - time.time()) < 5
+    assert clock_error(server) < 2
 
 
 def test_power_cut_loses_what_was_not_written(restored: Any) -> None:

@@ -15,19 +15,19 @@ import pytest
 
 from .conftest import INVENTORY, ROOT, play
 
+EXPORT = {"path": "/nfs/k8s/new", "clients": [{"host": "192.168.77.0/24", "options": ["rw", "sync"]}]}
 NEW = {
     "nfs_server_directories": [{"path": "/nfs/k8s/new", "mode": "0777"}],
-    "nfs_server_exports": [
-        {"path": "/nfs/k8s/new", "clients": [{"host": "192.168.77.0/24", "options": ["rw", "sync"]}]}
-    ],
+    "nfs_server_exports": [EXPORT],
     "k8s_storage_classes": [{"name": "new-class", "provisioner": "fuseim.pri/ifs"}],
 }
-VOLUME = {"name": "new-volume", "server": "192.168.77.11", "path": "/nfs/k8s/new", "access_modes": ["ReadWriteMany"]}
-CLAIM = {"name": "new-claim", "namespace": "default", "access_modes": ["ReadWriteMany"], "storage_class": "nfs"}
-
-
-def with_export(**changes: Any) -> dict[str, Any]:
-    return {**NEW, "nfs_server_exports": [*NEW["nfs_server_exports"], {**NEW["nfs_server_exports"][0], **changes}]}
+VOLUME = {
+    "server": "192.168.77.11",
+    "path": "/nfs/k8s/new",
+    "access_modes": ["ReadWriteMany"],
+    "storage_class": "nfs",
+}
+CLAIM = {"namespace": "default", "access_modes": ["ReadWriteMany"], "storage_class": "nfs"}
 
 
 def closed_port() -> int:
@@ -36,65 +36,78 @@ def closed_port() -> int:
         return int(probe.getsockname()[1])
 
 
-WRONG_VARIABLES: dict[str, tuple[dict[str, Any], list[str]]] = {
+# Case: what it adds to which lists, and the words that name it. {LIST} is the place of the first added entry there.
+Fault = tuple[dict[str, list[dict[str, Any]]], list[str]]
+FAULTS: dict[str, Fault] = {
     "unknown key in an export": (
-        with_export(path="/nfs/k8s/other", clients_allowed="*"),
-        ["server1", "nfs_server_exports[1]", "clients_allowed"],
+        {"nfs_server_exports": [{**EXPORT, "path": "/nfs/k8s/a", "clients_allowed": "*"}]},
+        ["server1: nfs_server_exports[{nfs_server_exports}]", "clients_allowed"],
     ),
     "export path not absolute": (
-        with_export(path="nfs/k8s/other"),
-        ["server1", "nfs_server_exports[1].path", '"nfs/k8s/other"', "absolute"],
+        {"nfs_server_exports": [{**EXPORT, "path": "nfs/k8s/b"}]},
+        ["server1: nfs_server_exports[{nfs_server_exports}].path", '"nfs/k8s/b"', "absolute"],
     ),
     "unknown export option": (
-        with_export(path="/nfs/k8s/other", clients=[{"host": "192.168.77.0/24", "options": ["rww"]}]),
-        ["server1", "nfs_server_exports[1].clients[0].options", '"rww"', 'did you mean "rw"?'],
+        {"nfs_server_exports": [{"path": "/nfs/k8s/c", "clients": [{"host": "192.168.77.0/24", "options": ["rww"]}]}]},
+        ["server1: nfs_server_exports[{nfs_server_exports}].clients[0].options", '"rww"', 'did you mean "rw"?'],
     ),
     "volume without capacity": (
-        {**NEW, "k8s_storage_volumes": [{**VOLUME, "storage_class": "nfs"}]},
-        ["localhost", "k8s_storage_volumes[0]", "capacity"],
+        {"k8s_storage_volumes": [{**VOLUME, "name": "without-capacity"}]},
+        ["localhost: k8s_storage_volumes[{k8s_storage_volumes}]", "capacity"],
     ),
     "claim larger than its volume": (
         {
-            **NEW,
-            "k8s_storage_volumes": [{**VOLUME, "storage_class": "nfs", "capacity": "1Gi"}],
-            "k8s_storage_claims": [{**CLAIM, "volume_name": "new-volume", "request": "2Gi"}],
+            "k8s_storage_volumes": [{**VOLUME, "name": "too-small", "capacity": "1Gi"}],
+            "k8s_storage_claims": [{**CLAIM, "name": "too-large", "volume_name": "too-small", "request": "2Gi"}],
         },
-        ["localhost", "k8s_storage_claims[0]", "new-claim", "2Gi", "new-volume", "1Gi"],
+        ["localhost: k8s_storage_claims[{k8s_storage_claims}]", "too-large", "2Gi", "too-small", "1Gi"],
     ),
     "claim of a class that nobody has": (
-        {**NEW, "k8s_storage_claims": [{**CLAIM, "storage_class": "nsf", "request": "1Gi"}]},
-        ["localhost", "k8s_storage_claims[0]", "storage_class", '"nsf"'],
+        {"k8s_storage_claims": [{**CLAIM, "name": "classless", "storage_class": "nsf", "request": "1Gi"}]},
+        ["localhost: k8s_storage_claims[{k8s_storage_claims}]", "storage_class", '"nsf"'],
     ),
 }
 
 
-@pytest.mark.parametrize("case", WRONG_VARIABLES)
-def test_wrong_variable(case: str, own_inventory: Callable[..., Path], look: Callable[[], Any]) -> None:
-    values, words = WRONG_VARIABLES[case]
+def with_faults(*cases: str) -> tuple[dict[str, Any], list[str]]:
+    """The new and right things with these faults behind them, and the words that must be said."""
+    values: dict[str, Any] = {name: list(entries) for name, entries in NEW.items()}
+    words = []
+    for case in cases:
+        added, said = FAULTS[case]
+        places = {name: len(values.setdefault(name, [])) for name in added}
+        words += [word.format_map(places) for word in said]
+        for name, entries in added.items():
+            values[name] += entries
+    return values, words
+
+
+def refused(folder: Path, words: list[str], look: Callable[[], Any]) -> None:
     before = look()
-    run = play("clusterkit.storage.site", inventory=own_inventory(**values))
+    run = play("clusterkit.storage.site", inventory=folder)
     assert run.status != 0
     for word in words:
         assert word in run.words, f"{word!r} is not said:\n{run.output[-3000:]}"
     assert look() == before
 
 
-def test_two_faults_are_reported_together(own_inventory: Callable[..., Path]) -> None:
-    faults = {**with_export(path="nfs/k8s/other"), "k8s_storage_volumes": [{**VOLUME, "storage_class": "nfs"}]}
-    run = play("clusterkit.storage.site", inventory=own_inventory(**faults))
-    assert run.status != 0
-    assert "nfs_server_exports[1].path" in run.words and "k8s_storage_volumes[0]" in run.words
+def test_all_faults_are_named_at_once(own_inventory: Callable[..., Path], look: Callable[[], Any]) -> None:
+    values, words = with_faults(*FAULTS)
+    refused(own_inventory(**values), words, look)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("case", FAULTS)
+def test_one_fault_is_enough(case: str, own_inventory: Callable[..., Path], look: Callable[[], Any]) -> None:
+    values, words = with_faults(case)
+    refused(own_inventory(**values), words, look)
 
 
 def test_unreachable_host(own_inventory: Callable[..., Path], look: Callable[[], Any]) -> None:
     def unplug(hosts: dict[str, Any]) -> None:
         hosts["all"]["children"]["nfs_clients"]["hosts"]["node2"]["ansible_port"] = closed_port()
 
-    before = look()
-    run = play("clusterkit.storage.site", inventory=own_inventory(unplug, **NEW))
-    assert run.status != 0
-    assert "node2" in run.words and "refused" in run.words
-    assert look() == before
+    refused(own_inventory(unplug, **NEW), ["node2: ", "refused"], look)
 
 
 @pytest.mark.parametrize("case", ["no kubeconfig", "API server down"])
@@ -109,15 +122,8 @@ def test_cluster_not_reached(
     def elsewhere(hosts: dict[str, Any]) -> None:
         hosts["all"]["vars"]["storage_kubeconfig"] = str(kubeconfig)
 
-    before = look()
-    run = play("clusterkit.storage.site", inventory=own_inventory(elsewhere, **NEW))
-    assert run.status != 0
-    words = {"no kubeconfig": ["localhost", "storage_kubeconfig", str(kubeconfig)], "API server down": ["refused"]}[
-        case
-    ]
-    for word in words:
-        assert word in run.words, f"{word!r} is not said:\n{run.output[-3000:]}"
-    assert look() == before
+    words = {"no kubeconfig": [str(kubeconfig)], "API server down": ["refused"]}
+    refused(own_inventory(elsewhere, **NEW), ["localhost: storage_kubeconfig", *words[case]], look)
 
 
 def test_inventory_of_the_tests_is_the_example() -> None:
