@@ -12,6 +12,7 @@ import shutil
 import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -77,13 +78,19 @@ def _free(address: str, port: int) -> bool:
 
 
 def make_parts(options: Options) -> dict[str, list[str]]:
-    """Everything that a lab is made of; from the cache, or built now."""
-    folders = {
-        "machine": images.machine(options.debian),
-        "kubernetes": binaries.kubernetes(options.kubernetes),
-        "etcd": binaries.etcd(),
-        "payload": images.payload(options),
-    }
+    """Everything that a lab is made of; from the cache, or built now.
+
+    The machine image waits for the network, Kubernetes for the processors: side by side they take no longer.
+    """
+    with ThreadPoolExecutor(2) as pool:
+        image = pool.submit(images.machine, options.debian)
+        kubernetes = pool.submit(binaries.kubernetes, options.kubernetes)
+        folders = {
+            "machine": image.result(),
+            "kubernetes": kubernetes.result(),
+            "etcd": binaries.etcd(),
+            "payload": images.payload(options),
+        }
     return {kind: [folder.name, str(cache.build_of(folder))] for kind, folder in folders.items()}
 
 
