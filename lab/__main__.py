@@ -12,6 +12,7 @@ import time
 from lab import cache
 from lab.lifecycle import Lab
 from lab.progress import say
+from lab.server_tree import server_tree
 from lab.settings import LabError, Options, pins
 
 
@@ -48,6 +49,8 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("inventory", help="print an Ansible inventory")
     commands.add_parser("kubeconfig", help="print the path of the administrator's kubeconfig")
     commands.add_parser("kubectl", help="print the path of kubectl in the cluster's version")
+    tree = commands.add_parser("server-tree", help="print a folder with the NFS server's programs, for chroot")
+    tree.add_argument("debian", nargs="?", default=versions["debian"][0], choices=versions["debian"])
     kept = commands.add_parser("cache", help="what is kept in the user's cache")
     kept.add_argument("--clear", action="store_true", help="remove it")
     kept.add_argument("--unused-days", type=float, default=0, help="only what was not used for so long")
@@ -107,6 +110,8 @@ def main() -> int:
                 print(lab.control_plane.kubeconfig)
             case "kubectl":
                 print(lab.control_plane.kubernetes / "kubectl")
+            case "server-tree":
+                print(server_tree(arguments.debian))
             case "cache":
                 cache.clear(arguments.unused_days) if arguments.clear else cache.show()
     except LabError as error:

@@ -53,16 +53,23 @@ def read_list(
         problems += [f"{label}.path: {problem}" for problem in path_problems(item["path"])]
         if not item["clients"]:
             problems.append(f"{label}.clients: names nobody; an export needs a client")
+        common = split_options(item.get("options") or [])
+        wrong = option_problems(common, dialect)
+        problems += [f"{label}.options: {problem}" for problem in wrong]
         clients = []
         for position, given in enumerate(item["clients"]):
             client_label = f"{label}.clients[{position}]"
-            host, options = given["host"].strip(), split_options(given.get("options") or [])
+            host, own = given["host"].strip(), split_options(given.get("options") or [])
             host_wrong = host_problem(host, allow_world=allow_world)
             if host_wrong is not None:
                 problems.append(f"{client_label}.host: {host_wrong}")
-            problems += [f"{client_label}.options: {problem}" for problem in option_problems(options, dialect)]
-            meaning, _ = _exports.read_options(",".join(options), dialect)
-            clients.append(Client(host, tuple(options), meaning, client_label))
+            own_wrong = option_problems(own, dialect)
+            options = _together(common, own)
+            meant, together_wrong = _exports.read_options(",".join(options), dialect)
+            if together_wrong is not None and not wrong and not own_wrong:
+                own_wrong = [f"{together_wrong} (together with {label}.options)"]
+            problems += [f"{client_label}.options: {problem}" for problem in own_wrong]
+            clients.append(Client(host, tuple(options), meant, client_label))
         exports.append(Export(item["path"], tuple(clients), item.get("comment") or "", label))
     problems += _fsid_problems(exports)
     if not problems:
@@ -75,6 +82,12 @@ def split_options(options: str | Sequence[str]) -> list[str]:
     if isinstance(options, str):
         options = [options]
     return [word.strip() for element in options for word in element.split(",")]
+
+
+def meaning(export: Mapping[str, Any], client: Mapping[str, Any]) -> Meaning:
+    """Return what an export of a list means for one of its clients."""
+    options = _together(split_options(export.get("options") or []), split_options(client.get("options") or []))
+    return _exports.read_options(",".join(options))[0]
 
 
 # --- one value ---------------------------------------------------------------------------------------------
@@ -185,6 +198,22 @@ def _value_problem(option: str) -> str | None:
     return None
 
 
+def _together(common: Sequence[str], own: Sequence[str]) -> list[str]:
+    """Return an export's options and, behind them, a client's, without what the client says otherwise."""
+    if not any(option.startswith("sec=") for option in (*common, *own)):
+        said = {_subject(option) for option in own}
+        common = [option for option in common if _subject(option) not in said]
+    # What an option holds for depends on the sec= before it: then all is kept, and the last one counts.
+    return [*common, *own]
+
+
+def _subject(option: str) -> str:
+    """Return what an option is about: two of the same subject contradict or repeat each other."""
+    flag = _exports.FLAG_OPTIONS.get(option)
+    name = option.partition("=")[0]
+    return flag[0] if flag else {"mp": "mountpoint", "refer": "locations", "replicas": "locations"}.get(name, name)
+
+
 def _contradictions(options: Sequence[str]) -> list[str]:
     """Return options of which only the last one would count."""
     problems = []
@@ -198,11 +227,8 @@ def _contradictions(options: Sequence[str]) -> list[str]:
         if name == "xprtsec":
             continue
         flag = _exports.FLAG_OPTIONS.get(option)
-        if flag is not None:
-            key, said = flag[0], str(flag[1])
-        else:
-            key = {"mp": "mountpoint", "refer": "locations", "replicas": "locations"}.get(name, name)
-            said = f"{name}={value}" if key == "locations" else value
+        key = _subject(option)
+        said = str(flag[1]) if flag else f"{name}={value}" if key == "locations" else value
         if seen.setdefault(key, option) != option and not _same(key, seen[key], said):
             problems.append(f'"{option}" contradicts "{seen[key]}"')
     return problems
@@ -231,6 +257,19 @@ def _fsid_problems(exports: Sequence[Export]) -> list[str]:
                 if path != export.path:
                     problems.append(f"{client.label}.options: fsid={fsid} belongs to {path} already ({label})")
     return problems
+
+
+def warnings(exports: Sequence[Export]) -> list[str]:
+    """Return exports that NFSv4 clients cannot reach: where fsid=0 makes a pseudo-root, they see what is below it."""
+    roots = {export.path for export in exports for client in export.clients if client.meaning.fsid == 0}
+    if not roots:
+        return []
+    return [
+        f"{export.label}: {export.path} does not lie below the pseudo-root {' or '.join(sorted(roots))} (fsid=0): "
+        "clients of NFSv4 cannot see it; bind-mount it there, and export that"
+        for export in exports
+        if not any(export.path == root or export.path.startswith(root.rstrip("/") + "/") for root in roots)
+    ]
 
 
 def fsids(meaning: Meaning) -> list[str]:

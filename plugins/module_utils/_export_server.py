@@ -19,18 +19,22 @@ import socket
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ansible_collections.clusterkit.storage.plugins.module_utils import (
     _export_list,
+    _export_mounts,
     _export_table,
     _exports,
     _files,
+    _fstab,
+    _mounts,
     _process,
 )
 from ansible_collections.clusterkit.storage.plugins.module_utils._export_list import Export
+from ansible_collections.clusterkit.storage.plugins.module_utils._export_mounts import Mounts
 from ansible_collections.clusterkit.storage.plugins.module_utils._export_table import ForeignFile, Key, Plan, Rules
 from ansible_collections.clusterkit.storage.plugins.module_utils._exports import Dialect, Entry, Meaning
 
@@ -57,7 +61,10 @@ class Places:
     table: str = "/var/lib/nfs/etab"
     features: str = "/proc/fs/nfsd/export_features"
     lock: str = "/run/clusterkit.storage.exports.lock"
-    path: str = SYSTEM_PATH  # where exportfs and rpc.mountd are looked for
+    mountinfo: str = _mounts.MOUNTINFO
+    fstab: str = _fstab.FSTAB
+    units: str = "/etc/systemd/system"
+    path: str = SYSTEM_PATH  # where exportfs, rpc.mountd and systemctl are looked for
 
 
 @dataclass(frozen=True)
@@ -66,6 +73,7 @@ class Request:
     file: str
     allow_world: bool = False
     allow_takeover: bool = False
+    default_mountpoint: bool = True
     timeout: float = 30.0
     check_mode: bool = False
 
@@ -78,6 +86,7 @@ class Outcome:
     foreign: list[dict[str, Any]] = field(default_factory=list)
     file_changed: bool = False
     table_changed: bool = False
+    order_changed: bool = False
     warnings: list[str] = field(default_factory=list)
     diff: list[dict[str, str]] = field(default_factory=list)
 
@@ -158,6 +167,12 @@ class _Run:
         self.rules, unresolved = self._rules(exports, foreign, past, entries)
         problems += unresolved
         problems += _export_table.clashes(exports, foreign, self.rules)
+        mounts = self._mounts(exports)
+        if request.default_mountpoint:
+            exports = _export_mounts.guarded(exports, self.rules.real_paths, mounts, dialect)
+        others = [entry for file in foreign for entry in file.read.effective]
+        outcome.warnings += _export_list.warnings(exports)
+        problems += _export_mounts.problems(exports, others, past, self.rules.real_paths, mounts)
         if problems:
             raise refused(problems, outcome.warnings)
 
@@ -184,6 +199,9 @@ class _Run:
             table = plan.after
         if not request.check_mode:
             _remove_quietly(self.previous)
+        if new is not None:
+            paths = [self.rules.real_paths[export.path] for export in exports]
+            self._order(_export_mounts.drop_in(_export_mounts.mount_points(paths, mounts)))
         self._report(plan, exports, table, new)
         return outcome
 
@@ -251,6 +269,24 @@ class _Run:
         paths = {export.path for export in exports} | {entry.path for entry in others}
         real = {path: os.path.realpath(path) for path in paths if "\0" not in path}
         return Rules(_export_table.Clients(addresses), real), problems
+
+    def _mounts(self, exports: Sequence[Export]) -> Mounts:
+        """Look at the mounts and, of those that exports lie on, whether they have a device of their own."""
+        table = _mounts.MountTable(_mounts.parse(_files.read_text(self.places.mountinfo) or ""))
+        at_boot = [
+            line.entry.path
+            for line in _fstab.parse(_files.read_text(self.places.fstab) or "")
+            if line.entry is not None and line.entry.path.startswith("/") and "noauto" not in line.entry.options
+        ]
+        mounts = Mounts(table, at_boot)
+        own = set()
+        for point in _export_mounts.mount_points((self.rules.real_paths[each.path] for each in exports), mounts):
+            mount = mounts.under(point)
+            with contextlib.suppress(OSError):
+                # A network file system has its own device, and looking at it may take for ever.
+                if (mount is not None and mount.may_hang) or _device(point) != _device(os.path.dirname(point)):  # noqa: PTH120
+                    own.add(point)
+        return replace(mounts, own_device=frozenset(own))
 
     # --- what to do --------------------------------------------------------------------------------------
 
@@ -350,6 +386,45 @@ class _Run:
                 self.outcome.warnings.append(" ".join(line.split()))
         return failures
 
+    def _order(self, content: str | None) -> None:
+        """Have systemd start the server after the mounts that exports lie on."""
+        systemctl = shutil.which("systemctl", path=self.places.path)
+        if systemctl is None:
+            return
+        path = f"{self.places.units}/nfs-server.service.d/{Path(self.request.file).name}.conf"
+        old = _files.read_text(path)
+        # A run that was killed in between has written what systemd does not know yet.
+        unread = (
+            old is not None and self._systemctl(systemctl, "show", "--property=NeedDaemonReload", "--value") == "yes"
+        )
+        if old == content and not unread:
+            return
+        self.outcome.order_changed = self.outcome.changed = True
+        if old != content:
+            self.outcome.diff.append(_diff(path, old or "", content or ""))
+        if self.request.check_mode:
+            return
+        try:
+            if content is None:
+                _files.remove_file(path)
+            elif old != content:
+                Path(path).parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+                _files.replace_file(path, content)
+        except OSError as error:
+            raise self._not_ordered(f"{path} cannot be written: {error}") from error
+        self._systemctl(systemctl, "daemon-reload")
+
+    def _systemctl(self, systemctl: str, *words: str) -> str:
+        unit = [] if words[0] == "daemon-reload" else ["nfs-server.service"]
+        finished = _process.run([systemctl, *words, *unit], timeout=self.request.timeout)
+        if not finished.succeeded:
+            raise self._not_ordered(finished.complaint())
+        return finished.stdout.strip()
+
+    def _not_ordered(self, why: str) -> ExportsError:
+        problem = f"the exports are effective, but nfs-server is not ordered after the mounts that they lie on: {why}"
+        return ExportsError(problem, [problem], changed=self.outcome.changed, warnings=self.outcome.warnings)
+
     # --- what to tell ------------------------------------------------------------------------------------
 
     def _report(self, plan: Plan, exports: Sequence[Export], table: Mapping[Key, Meaning], new: str | None) -> None:
@@ -388,6 +463,10 @@ def _export_name(entry: Entry) -> str:
     if ":" in address:
         return f"[{address}]{slash}{mask}:{entry.path}"
     return f"{entry.host or '*'}:{entry.path}"
+
+
+def _device(path: str) -> int:
+    return os.lstat(path).st_dev
 
 
 def _remove_quietly(path: str) -> None:

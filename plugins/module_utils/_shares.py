@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.clusterkit.storage.plugins.module_utils import _addresses, _mount_options
+from ansible_collections.clusterkit.storage.plugins.module_utils import _addresses, _export_list, _mount_options
+from ansible_collections.clusterkit.storage.plugins.module_utils._exports import Meaning
 
 Tell = Callable[[str, str, str], None]  # takes host, place and message
 
@@ -156,14 +157,24 @@ def _covering(exports: Sequence[dict[str, Any]], path: str) -> dict[str, Any] | 
 
 def _check_port(server: Server, export: dict[str, Any], need: Needed, report: Any) -> None:
     """The server refuses a client that comes from a port above 1023, unless it exports with `insecure`."""
+    if not need.use.unreserved_port:
+        return
     clients = export.get("clients") or []
-    if need.use.unreserved_port and not any("insecure" in _mount_options.parse(one["options"]) for one in clients):
-        report.note(
+    secure = [one["host"] for one in clients if not _is_insecure(_export_list.meaning(export, one))]
+    if secure:
+        # Which client a node is, is known to the server alone: only where all are secure no mount can succeed.
+        say = report.problem if len(secure) == len(clients) else report.note
+        say(
             server.name,
             "nfs_server_exports",
-            f"{need.use.what} ({need.use.place}) is mounted with noresvport, but export {export['path']} is secure: "
-            'the server refuses such mounts; add "insecure" to its options, or take noresvport away',
+            f"{need.use.what} ({need.use.place}) is mounted with noresvport, but export {export['path']} is secure "
+            f'for {", ".join(secure)}: the server refuses such mounts; add "insecure" to its options, or take '
+            "noresvport away",
         )
+
+
+def _is_insecure(meaning: Meaning) -> bool:
+    return all("insecure" in flavor.flags for flavor in meaning.flavors)
 
 
 def _export(path: str, policy: Policy, insecure: bool) -> dict[str, Any]:
@@ -188,8 +199,7 @@ def storage_server(server: Server) -> dict[str, Any]:
 
 
 def _is_pseudo_root(export: Mapping[str, Any]) -> bool:
-    given = {option for one in export.get("clients") or [] for option in _mount_options.parse(one["options"])}
-    return bool(given & {"fsid=0", "fsid=root"})
+    return any(_export_list.meaning(export, one).fsid == 0 for one in export.get("clients") or [])
 
 
 def probes(

@@ -5,10 +5,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ansible_collections.clusterkit.storage.plugins.module_utils import _exports, _objects
+from ansible_collections.clusterkit.storage.plugins.module_utils import _export_list, _exports, _objects
 
 CLASS = "storage.clusterkit/verify-class"
 PROVISIONER = "storage.clusterkit/verify-provisioner"
@@ -225,8 +225,10 @@ def _wrong_exports(wanted: Sequence[Mapping[str, Any]], found: Sequence[Mapping[
             if options is None:
                 wrong.append(f"{export['path']} is not exported to {client['host']}")
                 continue
-            meant, _ = _exports.read_options(",".join(client.get("options") or []))
+            meant = _export_list.meaning(export, client)
             served, _ = _exports.read_options(",".join(options))
+            if meant.mountpoint is None:
+                served = replace(served, mountpoint=None)  # the server adds it to exports on a disk of their own
             different = _exports.differences(meant, served)
             if different:
                 wrong.append(f"{export['path']} is exported to {client['host']} with {', '.join(different)}")

@@ -15,6 +15,8 @@ description:
   - Nothing is changed when anything in the list is wrong. What does not become effective is taken back,
     and the module fails.
   - Exports of other files, and exports that somebody made with C(exportfs -o) for other directories, are left alone.
+  - The server is ordered after the mounts that the exports of the file lie on (C(Wants=), C(After=) in a drop-in of
+    the unit C(nfs-server)), so that none of them is looked for before it is there, and none that is missing stops it.
   - An export that is missing or different in the effective table, although the file is right, is repaired.
 extends_documentation_fragment:
   - clusterkit.storage.attributes
@@ -64,9 +66,16 @@ options:
               - Options of exports(5), for example V(rw) or V(no_root_squash). What is not said has the default
                 of exports(5), which is V(ro), V(sync), V(root_squash), V(secure), V(no_subtree_check) and so on.
               - A string with commas is taken as a list.
+              - They come after, and win over, the options of the export.
             type: list
             elements: str
             default: []
+      options:
+        description:
+          - Options for every client of this export, such as V(fsid=1) or V(crossmnt).
+        type: list
+        elements: str
+        default: []
       comment:
         description:
           - Written above the export.
@@ -87,6 +96,13 @@ options:
       - Whether a O(file) that holds exports and was not written by this module may be replaced.
     type: bool
     default: false
+  default_mountpoint:
+    description:
+      - Whether an export that lies on a file system of its own, mounted at C(/srv/data) for example, gets the option
+        C(mountpoint=/srv/data) unless its options say otherwise. Then it is not served while the disk is not mounted,
+        instead of an empty directory.
+    type: bool
+    default: true
   timeout:
     description:
       - Seconds that C(exportfs), and the resolution of host names, may take.
@@ -165,6 +181,10 @@ table_changed:
   description: Whether the effective table changes.
   returned: success
   type: bool
+order_changed:
+  description: Whether the order in which systemd starts the server and mounts the exported file systems changes.
+  returned: success
+  type: bool
 problems:
   description: Everything that is wrong, one element each.
   returned: failure
@@ -196,12 +216,14 @@ ARGUMENT_SPEC = {
                     "options": {"type": "list", "elements": "str", "default": []},
                 },
             },
+            "options": {"type": "list", "elements": "str", "default": []},
             "comment": {"type": "str", "default": ""},
         },
     },
     "file": {"type": "path", "default": "/etc/exports.d/clusterkit.exports"},
     "allow_world": {"type": "bool", "default": False},
     "allow_takeover": {"type": "bool", "default": False},
+    "default_mountpoint": {"type": "bool", "default": True},
     "timeout": {"type": "int", "default": 30},
 }
 
@@ -224,6 +246,7 @@ def main() -> None:
         foreign=outcome.foreign,
         file_changed=outcome.file_changed,
         table_changed=outcome.table_changed,
+        order_changed=outcome.order_changed,
         diff=outcome.diff,
     )
 

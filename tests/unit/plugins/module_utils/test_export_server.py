@@ -37,6 +37,9 @@ class Server:
             table=str(root / "etab"),
             features=str(root / "export_features"),
             lock=str(root / "lock"),
+            mountinfo=str(root / "mountinfo"),
+            fstab=str(root / "fstab"),
+            units=str(root / "units"),
             path=str(root / "bin"),
         )
         self.runs: list[list[str]] = []

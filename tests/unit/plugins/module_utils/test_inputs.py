@@ -437,13 +437,20 @@ def test_paths_that_clients_see_differently_are_found_on_the_server() -> None:
 
 
 def test_unreserved_ports_on_a_secure_export_are_said() -> None:
-    export = {"path": "/nfs", "clients": [{"host": "192.0.2.0/24", "options": ["rw"]}]}
+    """No node could mount it; where some clients are insecure, the nodes may be among these."""
+    export: dict[str, Any] = {"path": "/nfs", "clients": [{"host": "192.0.2.0/24", "options": ["rw"]}]}
     wanted = [volume(mount_options=["noresvport"])]
-    found = notes([host("server1", "servers", nfs_server_exports=[export])], k8s_storage_volumes=wanted)
-    assert any("export /nfs is secure" in line for line in found)
-    export["clients"] = [{"host": "192.0.2.0/24", "options": "rw,insecure"}]
-    found = notes([host("server1", "servers", nfs_server_exports=[export])], k8s_storage_volumes=wanted)
-    assert not any("is secure" in line for line in found)
+    servers = [host("server1", "servers", nfs_server_exports=[export])]
+    assert any(
+        "export /nfs is secure for 192.0.2.0/24" in line for line in problems(servers, k8s_storage_volumes=wanted)
+    )
+    export["clients"] += [{"host": "192.0.3.0/24", "options": ["rw,insecure"]}]
+    assert not problems(servers, k8s_storage_volumes=wanted)
+    assert any("export /nfs is secure for 192.0.2.0/24" in line for line in notes(servers, k8s_storage_volumes=wanted))
+    export["options"] = ["insecure"]
+    assert not any("is secure" in line for line in notes(servers, k8s_storage_volumes=wanted))
+    export["clients"][0]["options"] = ["secure"]
+    assert any("is secure" in line for line in notes(servers, k8s_storage_volumes=wanted))
 
 
 def test_nodes_try_to_write_only_where_they_must_be_able_to() -> None:
