@@ -67,7 +67,7 @@ class ForeignFile:
         found = [f"{self.path}:{problem.line}: {problem.text}" for problem in self.read.problems]
         if self.read.lost:
             lost = ", ".join(sorted({f"{entry.path} to {entry.host or '*'}" for entry in self.read.lost}))
-            found.append(f"{self.path}: exportfs reads no further, these exports are lost behind the mistake: {lost}")
+            found.append(f"{self.path}: exportfs reads no further, these exports are lost: {lost}")
         return found
 
 

@@ -464,7 +464,7 @@ class Entry:
     host: str
     meaning: Meaning
     line: int
-    lost: bool = False  # stands behind a mistake: exportfs does not read that far
+    lost: bool = False  # has a mistake, or stands behind one: exportfs does not read that far
 
 
 @dataclass(frozen=True)
@@ -672,13 +672,16 @@ class _Parser:
             inner, closed, behind = rest.partition(")")
             if bracket and (not closed or behind):
                 self._stop(line, f'bad option list "({rest}"')
+                self._add(path, host or "*", Meaning(), line)
                 return
             self._trap(line, path, word or "", bare, has_defaults=defaults is not None)
             meaning, problem = self._read(inner, defaults)
             if problem is not None:
                 self._stop(line, problem)
-                return
+            # Behind a mistake it is among the lost ones: so is the export with the mistake itself.
             self._add(path, host if host or not bracket else "*", meaning, line)
+            if problem is not None:
+                return
             named = True
             bare = host if not bracket else ""
 

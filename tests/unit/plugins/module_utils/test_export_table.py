@@ -108,5 +108,5 @@ def test_a_mistake_in_a_foreign_file_is_told_with_what_it_costs() -> None:
     file = _export_table.read_foreign("/etc/exports", "/a h(rww)\n/b h(rw)\n", _exports.NEWEST)
     assert file.warnings() == [
         '/etc/exports:1: "rww" is not an option of exports(5); did you mean "rw"?',
-        "/etc/exports: exportfs reads no further, these exports are lost behind the mistake: /b to h",
+        "/etc/exports: exportfs reads no further, these exports are lost: /a to h, /b to h",
     ]

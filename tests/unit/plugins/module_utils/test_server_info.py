@@ -93,7 +93,11 @@ def test_a_server_is_read_completely(places: Places, tmp_path: Path, monkeypatch
         ("/a", "10.0.0.1", "rw")
     ]
     assert [Path(file["path"]).name for file in info.files] == ["exports", "x.exports"]
-    assert [(export["path"], export["lost"]) for export in info.files[0]["exports"]] == [("/a", False), ("/c", True)]
+    assert [(export["path"], export["lost"]) for export in info.files[0]["exports"]] == [
+        ("/a", False),
+        ("/b", True),
+        ("/c", True),
+    ]
     assert len(info.files[0]["problems"]) == 2
     assert (info.nfs_utils_version, info.versions, info.threads) == ("2.8.3", ["3", "4.1", "4.2"], 8)
     assert info.mount_list is not None
