@@ -2,7 +2,7 @@
 # `make help` lists what there is. Each target installs what it needs.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help python packages collection inventory lab-up lab-down demo unit lint test test-long
+.PHONY: help python packages collection inventory lab-up lab-down demo unit exportfs lint test test-long
 
 WORK := .work
 BIN := $(CURDIR)/$(WORK)/venv/bin
@@ -42,6 +42,9 @@ demo: collection inventory ## bootstrap NFS storage on the lab, from bare machin
 
 unit: python ## unit and property tests, no lab
 	@$(BIN)/pytest -q tests/unit
+
+exportfs: python packages ## the server's code with the real exportfs, no lab
+	@$(BIN)/pytest -q tests/exportfs
 
 lint: python packages collection ## all static checks
 	@scripts/lint

@@ -12,7 +12,7 @@ from lab import cache
 from lab.command import require, run
 from lab.progress import step
 
-PACKAGES = ("nfs-kernel-server", "nftables")
+PACKAGES = ("dash", "nfs-kernel-server", "nftables")
 # Unpacked, not installed: nothing of it is to be started.
 ARGV = ["mmdebstrap", "--variant=extract", "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr"]
 ARGV += [f"--include={','.join(PACKAGES)}", "--format=tar"]
