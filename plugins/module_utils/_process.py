@@ -43,17 +43,22 @@ class Finished:
         return f"{command}: exit status {self.returncode}" + (f": {words}" if words else "")
 
 
-def run(argv: Sequence[str], *, timeout: float, env: Mapping[str, str] | None = None) -> Finished:
+def run(
+    argv: Sequence[str], *, timeout: float, env: Mapping[str, str] | None = None, stdin: str | None = None
+) -> Finished:
     """Run `argv` without a shell and return within `timeout` seconds plus GRACE_SECONDS.
 
-    `env` is added to this process's environment. Raises OSError when the program cannot be started
-    (FileNotFoundError: it is not installed).
+    `env` is added to this process's environment, `stdin` is what it can read. Raises OSError when the program
+    cannot be started (FileNotFoundError: it is not installed).
     """
     # Files, not pipes: a grandchild that lives on holds a pipe open, and reading it to its end never returns.
-    with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
+    with tempfile.TemporaryFile() as stdin_file, tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
+        if stdin is not None:
+            stdin_file.write(stdin.encode("utf-8", "surrogateescape"))
+            stdin_file.seek(0)
         child = subprocess.Popen(
             list(argv),
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL if stdin is None else stdin_file,
             stdout=stdout,
             stderr=stderr,
             close_fds=True,

@@ -13,7 +13,12 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.clusterkit.storage.plugins.filter import nfs_server
-from ansible_collections.clusterkit.storage.plugins.modules import nfs_directories, nfs_exports, nfs_exports_info
+from ansible_collections.clusterkit.storage.plugins.modules import (
+    nfs_directories,
+    nfs_exports,
+    nfs_exports_info,
+    nfs_service,
+)
 
 ROOT = Path(__file__).resolve().parents[4]
 
@@ -27,12 +32,12 @@ def documented(options: dict[str, Any]) -> dict[str, Any]:
     return spec
 
 
-@pytest.mark.parametrize("module", [nfs_exports, nfs_directories])
+@pytest.mark.parametrize("module", [nfs_exports, nfs_directories, nfs_service])
 def test_documentation_agrees_with_the_argument_spec(module: ModuleType) -> None:
     assert documented(yaml.safe_load(module.DOCUMENTATION)["options"]) == module.ARGUMENT_SPEC
 
 
-@pytest.mark.parametrize("module", [nfs_exports, nfs_directories, nfs_exports_info])
+@pytest.mark.parametrize("module", [nfs_exports, nfs_directories, nfs_exports_info, nfs_service])
 def test_examples_and_return_values_are_yaml(module: ModuleType) -> None:
     assert yaml.safe_load(module.EXAMPLES)
     assert yaml.safe_load(module.RETURN)
@@ -57,6 +62,8 @@ def test_the_role_takes_what_the_modules_take() -> None:
     ):
         assert options[name]["options"] == spec["options"]
     assert options["nfs_server_exports_file"] == nfs_exports.ARGUMENT_SPEC["file"]
+    for name in ("threads", "versions", "ports", "allow_restart", "firewall"):
+        assert options[f"nfs_server_{name}"] == nfs_service.ARGUMENT_SPEC[name]
 
 
 def test_the_defaults_of_the_role_are_those_of_its_argument_specs() -> None:
