@@ -141,6 +141,21 @@ def mount_points(paths: Iterable[str], mounts: Mounts) -> list[str]:
     return sorted(found - {"/"})
 
 
+def quotas(mount: Mount) -> list[str]:
+    """Return which quotas a mounted file system keeps: user, group, project (mount(8), XFS and ext4 options)."""
+    words = {option.partition("=")[0] for option in mount.super_options}
+    if "noquota" in words:
+        return []
+    return [kind for kind, names in _QUOTA_OPTIONS.items() if words & names]
+
+
+_QUOTA_OPTIONS = {
+    "user": {"usrquota", "uquota", "quota", "uqnoenforce", "usrjquota"},
+    "group": {"grpquota", "gquota", "gqnoenforce", "grpjquota"},
+    "project": {"prjquota", "pquota", "pqnoenforce"},
+}
+
+
 def unit_name(point: str) -> str:
     r"""Return the name of a mount point's unit, as `systemd-escape --path` does: /srv/my data is srv-my\x20data."""
     plain = point.strip("/")

@@ -87,6 +87,7 @@ class Outcome:
     file_changed: bool = False
     table_changed: bool = False
     order_changed: bool = False
+    file_systems: list[dict[str, Any]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     diff: list[dict[str, str]] = field(default_factory=list)
 
@@ -199,6 +200,7 @@ class _Run:
             table = plan.after
         if not request.check_mode:
             _remove_quietly(self.previous)
+        outcome.file_systems = file_systems(mounts, [self.rules.real_paths[export.path] for export in exports])
         if new is not None:
             paths = [self.rules.real_paths[export.path] for export in exports]
             self._order(_export_mounts.drop_in(_export_mounts.mount_points(paths, mounts)))
@@ -463,6 +465,22 @@ def _export_name(entry: Entry) -> str:
     if ":" in address:
         return f"[{address}]{slash}{mask}:{entry.path}"
     return f"{entry.host or '*'}:{entry.path}"
+
+
+def file_systems(mounts: Mounts, paths: Iterable[str]) -> list[dict[str, Any]]:
+    """Return the file systems below paths, each once. Size and free space only where asking for them cannot hang."""
+    found = {}
+    for mount in map(mounts.under, paths):
+        if mount is None or mount.path in found:
+            continue
+        facts: dict[str, Any] = {"mount_point": mount.path, "type": mount.fstype, "source": mount.source}
+        facts.update(quotas=_export_mounts.quotas(mount), size=None, available=None)
+        if not mount.may_hang:
+            with contextlib.suppress(OSError):
+                room = os.statvfs(mount.path)
+                facts.update(size=room.f_blocks * room.f_frsize, available=room.f_bavail * room.f_frsize)
+        found[mount.path] = facts
+    return [found[path] for path in sorted(found)]
 
 
 def _device(path: str) -> int:

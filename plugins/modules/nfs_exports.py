@@ -185,6 +185,31 @@ order_changed:
   description: Whether the order in which systemd starts the server and mounts the exported file systems changes.
   returned: success
   type: bool
+file_systems:
+  description: The file systems that the exports of the list lie on.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    mount_point:
+      description: Where it is mounted.
+      type: str
+    type:
+      description: Its type, such as V(xfs).
+      type: str
+    source:
+      description: Its device.
+      type: str
+    size:
+      description: Its size in bytes; V(null) where asking could hang.
+      type: int
+    available:
+      description: The bytes that users may still fill; V(null) where asking could hang.
+      type: int
+    quotas:
+      description: The quotas that it keeps, of V(user), V(group) and V(project).
+      type: list
+      elements: str
 problems:
   description: Everything that is wrong, one element each.
   returned: failure
@@ -247,6 +272,7 @@ def main() -> None:
         file_changed=outcome.file_changed,
         table_changed=outcome.table_changed,
         order_changed=outcome.order_changed,
+        file_systems=outcome.file_systems,
         diff=outcome.diff,
     )
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import FILE, Refused, Server
+from .chroot import Refused, Server
 
 DROP_IN = "/etc/systemd/system/nfs-server.service.d/clusterkit.exports.conf"
 SYSTEMCTL = """#!/bin/sh
@@ -71,6 +71,21 @@ def _generated() -> str:
         folder.mkdir(exist_ok=True)
     subprocess.run(["/usr/lib/systemd/system-generators/nfs-server-generator", *map(str, folders)], check=True)
     return "".join(path.read_text() for path in folders[0].rglob("*.conf"))
+
+
+def test_facts_of_the_file_systems(disk: Server) -> None:
+    disk.mounts = [("tmpfs", "/srv/disk", "size=8m")]
+    outcome = disk.ensure(export("/srv/disk", "rw", "fsid=1"), export("/srv/root"))
+    root, data = outcome.file_systems
+    assert root["mount_point"] == "/" and root["size"] > root["available"] > 0
+    assert data == {
+        "mount_point": "/srv/disk",
+        "type": "tmpfs",
+        "source": "tmpfs",
+        "size": 8 * 2**20,
+        "available": 8 * 2**20,
+        "quotas": [],
+    }
 
 
 def test_own_mountpoint_option_wins(disk: Server) -> None:
@@ -142,4 +157,3 @@ def test_pseudo_root_with_a_bind_mount(disk: Server) -> None:
     ]
     # mountd takes a bind mount of the same file system for an ordinary directory: guarded, it would not be served.
     assert "mountpoint" not in disk.state[0]
-    assert FILE.endswith(".exports")

@@ -16,7 +16,7 @@ from typing import Any
 
 from ansible_collections.clusterkit.storage.plugins.module_utils._export_server import Places, Request, ensure_exports
 
-from .conftest import FILE, Server, enter
+from .chroot import FILE, Server, enter
 
 CALLS = "openat,write,ftruncate,fchmod,fchown,fsetxattr,fsync,rename,unlink,mkdir,flock,vfork,clone,clone3"
 NETWORK = "192.168.77.0/24"

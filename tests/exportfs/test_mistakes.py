@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import FILE, Refused, Server
+from .chroot import FILE, Refused, Server
 
 NETWORK = "192.168.77.0/24"
 NAMES = ["yml", "data", "cfg", "log", "web", "spv_001", "spv_002", "spv_003", "dpv"]

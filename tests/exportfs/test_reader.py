@@ -17,7 +17,7 @@ import pytest
 from ansible_collections.clusterkit.storage.plugins.module_utils import _exports
 from ansible_collections.clusterkit.storage.plugins.module_utils._exports import Dialect, Entry, Meaning
 
-from .conftest import Server
+from .chroot import Server
 
 Key = tuple[str, str]
 

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 
 import pytest
-from ansible_collections.clusterkit.storage.plugins.module_utils import _export_mounts
+from ansible_collections.clusterkit.storage.plugins.module_utils import _export_mounts, _mounts
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -63,3 +63,17 @@ def test_a_missing_disk_must_not_stop_the_others() -> None:
     assert r"Wants=nfs.mount srv-my\x20data.mount" in content
     assert not re.search("^(Requires|BindsTo|RequiresMountsFor)", content, re.MULTILINE)
     assert _export_mounts.drop_in([]) is None
+
+
+@pytest.mark.parametrize(
+    ("fstype", "options", "quotas"),
+    [
+        ("xfs", "rw,attr2,inode64,noquota", []),
+        ("xfs", "rw,attr2,inode64,usrquota,prjquota", ["user", "project"]),
+        ("ext4", "rw,quota,usrquota,grpquota,prjquota", ["user", "group", "project"]),
+        ("ext4", "rw", []),
+    ],
+)
+def test_quotas_of_a_mounted_file_system(fstype: str, options: str, quotas: list[str]) -> None:
+    [mount] = _mounts.parse(f"30 1 253:16 / /nfs rw - {fstype} /dev/vdb {options}\n")
+    assert _export_mounts.quotas(mount) == quotas
