@@ -7,6 +7,7 @@ Stricter than exportfs on purpose: what it would take and then do something unex
 
 from __future__ import annotations
 
+import functools
 import os.path
 import re
 from collections.abc import Mapping, Sequence
@@ -163,6 +164,11 @@ def _wildcard_problem(host: str) -> str | None:
 
 def option_problems(options: Sequence[str], dialect: Dialect) -> list[str]:
     """Return all that is wrong with a client's options."""
+    return list(_option_problems(tuple(options), dialect))
+
+
+@functools.lru_cache(maxsize=1024)
+def _option_problems(options: tuple[str, ...], dialect: Dialect) -> list[str]:
     problems = []
     for option in options:
         _, problem = _exports.read_options(option, dialect)

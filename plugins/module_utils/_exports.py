@@ -8,6 +8,7 @@ not by what their authors meant. Rules that only concern exports of ours are in 
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 import socket
@@ -328,6 +329,7 @@ def is_uuid(text: str) -> bool:
     return sum(character in "0123456789abcdefABCDEF" for character in text) == 32
 
 
+@functools.lru_cache(maxsize=1024)  # most exports of a list carry the same options
 def read_options(text: str, dialect: Dialect = NEWEST) -> tuple[Meaning, str | None]:
     """Return what a comma-separated list of options means, and what is wrong with it (None: nothing)."""
     options = _Options(dialect)

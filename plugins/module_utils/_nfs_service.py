@@ -206,8 +206,9 @@ def make_plan(settings: Settings, found: State, paths: tuple[str, str], *, allow
     plan.enable = found.unit(SERVER).enabled not in ("enabled", "static")
     if plan.why_restart and found.clients and not allow_restart:
         stall = settings.grace_time or found.grace_time or 90
+        users = f"{found.clients} clients use" if found.clients > 1 else "a client uses"
         plan.problems.append(
-            f"{'; '.join(plan.why_restart)}: this needs a restart of the server, which {found.clients} clients use, "
+            f"{'; '.join(plan.why_restart)}: this needs a restart of the server, which {users}, "
             f"and a restart stalls opens and locks of NFSv4 for the grace period of {stall} seconds; "
             "say allow_restart: true (role: nfs_server_allow_restart: true) when that is acceptable"
         )

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Count the modules that a playbook executes on each host, facts and parts of action plugins included."""
+"""Count the modules that a playbook executes on each host, and note what it changes, or says that it would."""
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
 
+from ansible import context
 from ansible.plugins.action import ActionBase
 from ansible.plugins.callback import CallbackBase
 
@@ -14,7 +16,10 @@ DOCUMENTATION = """
 name: count_modules
 type: aggregate
 short_description: Append a line `host module` for each module execution to the file $COUNT_MODULES_FILE
-description: Counts on the controller, where action plugins call modules; loop items count one by one.
+description:
+  - Counts on the controller, where action plugins call modules; loop items count one by one.
+  - Each changed task becomes a line of JSON in the file `changed-check` or `changed-run` beside it. A run in check mode
+    empties both.
 """
 
 
@@ -24,10 +29,27 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     CALLBACK_NAME = "count_modules"
     CALLBACK_NEEDS_ENABLED = True
 
+    def v2_runner_on_ok(self, result: Any) -> None:
+        """Note a change, with the directories and exports that it is about."""
+        if not result.result.get("changed"):
+            return
+        items = [
+            item["path"]
+            for name in ("directories", "exports")
+            for item in result.result.get(name) or []
+            if item.get("changed")
+        ]
+        line = json.dumps({"host": result.host.get_name(), "task": result.task.get_name(), "items": items})
+        with _changes(check=context.CLIARGS["check"]).open("a") as stream:
+            stream.write(f"{line}\n")
+
     def v2_playbook_on_start(self, playbook: Any) -> None:  # noqa: ARG002 (Ansible's signature)
         """Wrap the one place where every action plugin runs a module; workers are forked afterwards."""
         target = Path(os.environ["COUNT_MODULES_FILE"])
         target.write_text("")
+        if context.CLIARGS["check"]:
+            _changes(check=True).write_text("")
+            _changes(check=False).write_text("")
         original = ActionBase._execute_module
 
         def counted(action: Any, *arguments: Any, **named: Any) -> Any:
@@ -38,3 +60,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
             return original(action, *arguments, **named)
 
         ActionBase._execute_module = counted
+
+
+def _changes(*, check: bool) -> Path:
+    return Path(os.environ["COUNT_MODULES_FILE"]).with_name("changed-check" if check else "changed-run")

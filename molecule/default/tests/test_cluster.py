@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections import Counter
@@ -51,3 +52,13 @@ def test_number_of_modules_of_the_second_run() -> None:
     lines = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"], "modules").read_text().splitlines()
     count = Counter(line.split()[0] for line in lines)
     assert {h: count[h] for h in ("server1", "node1", "node2")} == {"server1": 8, "node1": 4, "node2": 4}, lines
+
+
+def test_check_mode_named_what_the_run_then_changed_on_the_bare_server() -> None:
+    folder = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
+    named, changed = (
+        [line for line in map(json.loads, (folder / name).read_text().splitlines()) if line["host"] == "server1"]
+        for name in ("changed-check", "changed-run")
+    )
+    assert named == changed
+    assert sum(len(line["items"]) for line in changed) == 2 * 9, "nine directories, nine exports"
