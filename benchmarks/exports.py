@@ -17,15 +17,15 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tests.exportfs.chroot import FILE, Server, _run  # noqa: E402 (needs the path above)
+from tests.exportfs.chroot import FILE, Server, _run
 
-from ansible_collections.clusterkit.storage.plugins.module_utils._export_server import (  # noqa: E402  # isort: skip
+from ansible_collections.clusterkit.storage.plugins.module_utils._export_server import (  # isort: skip
     Places,
     Request,
     ensure_exports,
 )
-from lab.server_tree import server_tree  # noqa: E402
-from lab.settings import pins  # noqa: E402
+from lab.server_tree import server_tree
+from lab.settings import pins
 
 COUNT, RUNS = 1000, 5
 
