@@ -225,3 +225,46 @@ def test_whatever_is_accepted_is_written_as_it_is_meant(listed: list[dict[str, A
 @given(st.text(), st.text(), st.lists(st.text()))
 def test_no_input_makes_the_check_fail(path: str, host: str, options: list[str]) -> None:
     problems(export(path, (host, options)), allow_world=True)
+
+
+def test_options_of_an_export_hold_for_its_clients_and_those_of_a_client_win() -> None:
+    item = export("/nfs/a", ("10.0.0.1", []), ("10.0.0.2", ["ro", "no_subtree_check"]))
+    item["options"] = ["rw,crossmnt", "fsid=7"]
+    assert written(item).splitlines()[1] == (
+        "/nfs/a 10.0.0.1(rw,crossmnt,fsid=7,no_subtree_check) 10.0.0.2(crossmnt,fsid=7,ro,no_subtree_check)"
+    )
+
+
+def test_problems_of_the_options_of_an_export_are_said_once() -> None:
+    item = export("/nfs/a", ("10.0.0.1", ["rw"]), ("10.0.0.2", ["rw"]))
+    assert problems({**item, "options": ["crosmnt"]}) == [
+        'exports[0].options: "crosmnt" is not an option of exports(5); did you mean "crossmnt"?'
+    ]
+    assert problems({**item, "options": ["ro", "rw"]}) == ['exports[0].options: "rw" contradicts "ro"']
+    fsid_late = {**export("/nfs/a", ("10.0.0.1", ["fsid=1"])), "options": ["reexport=auto-fsidnum"]}
+    [problem] = problems(fsid_late)
+    assert "fsid= has to stand before reexport=" in problem and "together with exports[0].options" in problem
+
+
+def test_what_a_security_flavor_stands_before_stays_in_its_place() -> None:
+    item = {**export("/nfs/a", ("10.0.0.1", ["ro"])), "options": ["sec=krb5", "rw", "sec=sys"]}
+    assert "(sec=krb5,rw,sec=sys,ro," in written(item)
+
+
+words = st.sampled_from(["rw", "ro", "sync", "async", "crossmnt", "insecure", "root_squash", "no_root_squash"])
+
+
+@given(st.lists(words, max_size=4, unique=True), st.lists(words, max_size=4, unique=True))
+def test_options_of_both_mean_what_they_mean_one_after_the_other(common: list[str], own: list[str]) -> None:
+    item = {**export("/nfs/a", ("10.0.0.1", own)), "options": common}
+    assume(not problems(item))
+    expected, _ = _exports.read_options(",".join([*common, *own]))
+    assert _export_list.meaning(item, item["clients"][0]) == expected
+
+
+def test_exports_outside_the_pseudo_root_are_named() -> None:
+    items = [export("/srv/nfs4", ("10.0.0.1", ["fsid=root"])), export("/srv/nfs4/a"), export("/srv/b")]
+    exports, _ = _export_list.read_list(items, allow_world=False, dialect=_exports.NEWEST)
+    [warning] = _export_list.warnings(exports)
+    assert warning.startswith("exports[2]: /srv/b does not lie below the pseudo-root /srv/nfs4")
+    assert _export_list.warnings(exports[2:]) == []

@@ -527,3 +527,18 @@ def test_the_example_inventory_is_right() -> None:
 def test_the_word_false_from_the_command_line_opens_nothing(given_word: Any, allowed: bool) -> None:
     """`-e nfs_server_allow_world=false` is text; an export to the world must stay refused."""
     assert _inputs._allows_world({"nfs_server_allow_world": given_word}) is allowed
+
+
+def test_pseudo_root_with_bind_mounts_is_known_to_the_volumes() -> None:
+    """Clients of NFSv4 leave the pseudo-root's path away; the server finds its directory all the same."""
+    everybody = [{"host": "192.0.2.0/24", "options": ["rw"]}]
+    exports = [
+        {"path": "/srv/nfs4", "clients": everybody, "options": ["fsid=0"]},
+        {"path": "/srv/nfs4/disk1", "clients": everybody},
+    ]
+    servers = [host("server1", "servers", nfs_server_exports=exports)]
+    result = check(servers)
+    [entry] = result["storage_servers"]
+    assert {"server_path": "/srv/nfs4/disk1", "client_path": "/disk1"} in entry["shares"]
+    assert {"server_path": "/srv/nfs4/disk1", "client_path": "/srv/nfs4/disk1"} in entry["shares"]
+    assert {"server_path": "/srv/nfs4", "client_path": "/"} in entry["shares"]
