@@ -15,7 +15,7 @@ import pytest
 
 from .conftest import INVENTORY, ROOT, play
 
-NEW = {
+NEW: dict[str, Any] = {
     "nfs_server_directories": [{"path": "/nfs/k8s/new", "mode": "0777"}],
     "nfs_server_exports": [
         {"path": "/nfs/k8s/new", "clients": [{"host": "192.168.77.0/24", "options": ["rw", "sync"]}]}

@@ -55,6 +55,7 @@ def test_the_role_takes_what_the_modules_take() -> None:
         ("nfs_server_directories", nfs_directories.ARGUMENT_SPEC["directories"]),
         ("nfs_server_exports", nfs_exports.ARGUMENT_SPEC["exports"]),
     ):
+        assert isinstance(spec, dict)
         assert options[name]["options"] == spec["options"]
     assert options["nfs_server_exports_file"] == nfs_exports.ARGUMENT_SPEC["file"]
 
