@@ -2,7 +2,7 @@
 # `make help` lists what there is. Each target installs what it needs.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help python packages collection inventory lab-up lab-down demo unit lint test test-long
+.PHONY: help python packages collection inventory lab-up lab-down demo unit lint lock sanity test test-long
 
 WORK := .work
 BIN := $(CURDIR)/$(WORK)/venv/bin
@@ -45,6 +45,12 @@ unit: python ## unit and property tests, no lab
 
 lint: python packages collection ## all static checks
 	@scripts/lint
+
+sanity: python ## ansible-test sanity and units, on the oldest and the newest ansible-core
+	@scripts/sanity
+
+lock: python ## resolve the pins of pyproject.toml into requirements/
+	@scripts/lock
 
 test: ## CI: every behaviour once
 	@scripts/test

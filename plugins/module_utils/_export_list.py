@@ -61,7 +61,7 @@ def read_list(
             if host_wrong is not None:
                 problems.append(f"{client_label}.host: {host_wrong}")
             problems += [f"{client_label}.options: {problem}" for problem in option_problems(options, dialect)]
-            meaning, _ = _exports.read_options(",".join(options), dialect)
+            meaning, _problem = _exports.read_options(",".join(options), dialect)
             clients.append(Client(host, tuple(options), meaning, client_label))
         exports.append(Export(item["path"], tuple(clients), item.get("comment") or "", label))
     problems += _fsid_problems(exports)
@@ -152,7 +152,7 @@ def option_problems(options: Sequence[str], dialect: Dialect) -> list[str]:
     """Return all that is wrong with a client's options."""
     problems = []
     for option in options:
-        _, problem = _exports.read_options(option, dialect)
+        _meaning, problem = _exports.read_options(option, dialect)
         if not option:
             problem = "there is an empty option"
         problem = problem or _value_problem(option)
@@ -163,7 +163,7 @@ def option_problems(options: Sequence[str], dialect: Dialect) -> list[str]:
 
 def _value_problem(option: str) -> str | None:
     """Return why a value that exportfs takes is not what it looks like."""
-    name, _, value = option.partition("=")
+    name, _separator, value = option.partition("=")
     if re.search(r"[\x00-\x20\x7f\"#\\()]", option):
         return f"{option!r} contains a blank or another character that exports(5) cannot hold there"
     if name in _exports.OBSOLETE_OPTIONS:
@@ -190,7 +190,7 @@ def _contradictions(options: Sequence[str]) -> list[str]:
     problems = []
     seen: dict[str, str] = {}
     for option in options:
-        name, _, value = option.partition("=")
+        name, _separator, value = option.partition("=")
         if name == "sec":
             # What stands behind sec= holds for its flavors only, so these may be said again.
             seen = {key: word for key, word in seen.items() if key not in _exports.FLAVOR_FLAGS}

@@ -225,8 +225,8 @@ def _wrong_exports(wanted: Sequence[Mapping[str, Any]], found: Sequence[Mapping[
             if options is None:
                 wrong.append(f"{export['path']} is not exported to {client['host']}")
                 continue
-            meant, _ = _exports.read_options(",".join(client.get("options") or []))
-            served, _ = _exports.read_options(",".join(options))
+            meant, _problem = _exports.read_options(",".join(client.get("options") or []))
+            served, _problem = _exports.read_options(",".join(options))
             different = _exports.differences(meant, served)
             if different:
                 wrong.append(f"{export['path']} is exported to {client['host']} with {', '.join(different)}")

@@ -368,7 +368,11 @@ def test_a_run_killed_in_between_is_finished_by_the_next(
 
             patch.setattr(_export_server._files, "replace_file", replace_file)
         else:
-            patch.setattr(_export_server._Run, "_re_export", lambda *_: (_ for _ in ()).throw(KilledError))
+
+            def killed(*_: object) -> None:
+                raise KilledError
+
+            patch.setattr(_export_server._Run, "_re_export", killed)
         with pytest.raises(KilledError):
             server.run(server.export("a"))
     assert server.table == ["a 192.168.77.0/24 rw", "b 192.168.77.0/24 rw"]
