@@ -14,6 +14,7 @@ import pytest
 import yaml
 from ansible_collections.clusterkit.storage.plugins.filter import nfs_server
 from ansible_collections.clusterkit.storage.plugins.modules import nfs_directories, nfs_exports, nfs_exports_info
+from ansible_collections.clusterkit.storage.tests.documentation import contradictions
 
 ROOT = Path(__file__).resolve().parents[4]
 
@@ -86,6 +87,7 @@ def execute(module: str, **arguments: Any) -> dict[str, Any]:
     assert finished.stdout, finished.stderr
     result = json.loads(finished.stdout)
     assert (finished.returncode == 0) == (not result.get("failed"))
+    assert contradictions(module, result) == []
     return dict(result)
 
 
