@@ -2,7 +2,7 @@
 # `make help` lists what there is. Each target installs what it needs.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help python packages collection inventory lab-up lab-down demo unit exportfs lint test test-long
+.PHONY: help python packages collection inventory lab-up lab-down demo unit exportfs lint lock docs-tables sanity test test-long
 
 WORK := .work
 BIN := $(CURDIR)/$(WORK)/venv/bin
@@ -48,6 +48,15 @@ exportfs: python packages ## the server's code with the real exportfs, no lab
 
 lint: python packages collection ## all static checks
 	@scripts/lint
+
+sanity: python ## ansible-test sanity and units, on the oldest and the newest ansible-core
+	@scripts/sanity
+
+docs-tables: python ## write the tables of variables in the READMEs of the roles
+	@$(BIN)/python scripts/role_tables.py
+
+lock: python ## resolve the pins of pyproject.toml into requirements/
+	@scripts/lock
 
 test: ## CI: every behaviour once
 	@scripts/test

@@ -231,7 +231,7 @@ class ControlPlane:
             data=None if body is None else json.dumps(body).encode(),
             headers={"Content-Type": content_type},
         )
-        with urllib.request.urlopen(request, timeout=20, context=context) as response:  # noqa: S310 (as above)
+        with urllib.request.urlopen(request, timeout=20, context=context) as response:  # noqa: S310 (always https)
             text = response.read().decode()
         return json.loads(text) if text.startswith("{") else text
 

@@ -58,11 +58,6 @@ class Options:
     export_disk: str = "xfs"
     images: str = "build"
 
-    @staticmethod
-    def default() -> Options:
-        versions = pins()
-        return Options(kubernetes=versions["kubernetes"][0], debian=versions["debian"][0])
-
 
 @dataclasses.dataclass(frozen=True)
 class Machine:

@@ -25,6 +25,8 @@ attributes:
       - When run twice in a row outside check mode, with the same arguments,
         the second invocation indicates no change.
       - This assumes that the system controlled or queried by the module has not changed in a relevant way.
+  platform:
+    description: Target OS or families that can be operated against.
 """
 
     INFO = r"""
@@ -48,7 +50,6 @@ attributes:
 options: {}
 attributes:
   platform:
-    description: Target OS or families that can be operated against.
     support: full
     platforms: linux
 """
@@ -57,7 +58,6 @@ attributes:
 options: {}
 attributes:
   platform:
-    description: Target OS or families that can be operated against.
     support: full
     platforms: posix
   action_group:

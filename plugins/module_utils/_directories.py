@@ -185,7 +185,7 @@ def _look_for(path: str) -> tuple[str, list[str]]:
         try:
             found = Path(there).lstat()
         except FileNotFoundError:
-            made = [os.path.join(here, *parts[position : end + 1]) for end in range(position, len(parts))]  # noqa: PTH118
+            made = [os.path.join(here, *parts[position : end + 1]) for end in range(position, len(parts))]  # noqa: PTH118 - as above
             return made[-1], made
         except OSError as error:
             raise ValueError(f"{there}: {error.strerror}") from error
@@ -195,7 +195,7 @@ def _look_for(path: str) -> tuple[str, list[str]]:
             _refuse_risky_link(there, here)
             there = os.path.realpath(there)
             if not Path(there).is_dir():
-                raise ValueError(f"{path}: the link at {os.path.join(here, part)} leads nowhere")  # noqa: PTH118
+                raise ValueError(f"{path}: the link at {os.path.join(here, part)} leads nowhere")  # noqa: PTH118 - as above
         elif not stat.S_ISDIR(found.st_mode):
             raise ValueError(f"{there} is not a directory")
         here = there

@@ -171,7 +171,7 @@ def option_problems(options: Sequence[str], dialect: Dialect) -> list[str]:
 def _option_problems(options: tuple[str, ...], dialect: Dialect) -> list[str]:
     problems = []
     for option in options:
-        _, problem = _exports.read_options(option, dialect)
+        _meaning, problem = _exports.read_options(option, dialect)
         if not option:
             problem = "there is an empty option"
         problem = problem or _value_problem(option)
@@ -182,7 +182,7 @@ def _option_problems(options: tuple[str, ...], dialect: Dialect) -> list[str]:
 
 def _value_problem(option: str) -> str | None:
     """Return why a value that exportfs takes is not what it looks like."""
-    name, _, value = option.partition("=")
+    name, _separator, value = option.partition("=")
     if re.search(r"[\x00-\x20\x7f\"#\\()]", option):
         return f"{option!r} contains a blank or another character that exports(5) cannot hold there"
     if name in _exports.OBSOLETE_OPTIONS:
@@ -225,7 +225,7 @@ def _contradictions(options: Sequence[str]) -> list[str]:
     problems = []
     seen: dict[str, str] = {}
     for option in options:
-        name, _, value = option.partition("=")
+        name, _separator, value = option.partition("=")
         if name == "sec":
             # What stands behind sec= holds for its flavors only, so these may be said again.
             seen = {key: word for key, word in seen.items() if key not in _exports.FLAVOR_FLAGS}

@@ -551,12 +551,12 @@ def resolve(names: Sequence[str], timeout: float) -> tuple[dict[str, list[str]],
                 answers.put((name, "", [], getattr(error, "strerror", None) or str(error)))
 
     # getaddrinfo knows no deadline: threads that nobody waits for at the end.
-    for _ in range(min(16, len(names))):
+    for _number in range(min(16, len(names))):
         threading.Thread(target=work, daemon=True).start()
     deadline = time.monotonic() + timeout
     addresses: dict[str, list[str]] = {}
     failed = dict.fromkeys(names, f"no answer within {timeout:g} seconds")
-    for _ in names:
+    for _name in names:
         try:
             name, canonical, found, problem = answers.get(timeout=max(0.0, deadline - time.monotonic()))
         except queue.Empty:

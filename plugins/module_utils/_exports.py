@@ -205,7 +205,7 @@ class _Options:
         rest = text.lstrip(" \t")
         reexported = False
         while rest:
-            word, _, rest = rest.partition(",")
+            word, _separator, rest = rest.partition(",")
             name, equals, value_text = word.partition("=")
             since = SINCE.get(name)
             if since is not None and since > self.dialect.version:
@@ -410,7 +410,7 @@ def _pton(family: int, text: str) -> bytes | None:
 
 def network_problem(host: str) -> str | None:
     """Return why exportfs drops a client of kind network, None when it takes it."""
-    address, _, mask = host.partition("/")
+    address, _separator, mask = host.partition("/")
     if _is_ipv4(address):
         if "." in mask:
             return None if _is_ipv4(mask) else f'"{mask}" is not a netmask'

@@ -228,11 +228,11 @@ def _check_directories(host: str, variables: Mapping[str, Any], report: Report) 
 
 
 def _check_exports(host: str, variables: Mapping[str, Any], report: Report) -> None:
-    _, problems = _export_list.read_list(
+    _given, problems = _export_list.read_list(
         variables.get("nfs_server_exports") or [], allow_world=_allows_world(variables), dialect=_exports.NEWEST
     )
     for sentence in problems:
-        place, _, words = sentence.partition(": ")
+        place, _separator, words = sentence.partition(": ")
         report.problem(host, f"nfs_server_{place}", words)
 
 
@@ -254,7 +254,7 @@ def _check_mounts(host: str, variables: Mapping[str, Any], report: Report) -> No
     mounts = variables.get("nfs_client_mounts") or []
     wanted, problems = _nfs_mounts.read_input(mounts)
     for sentence in problems:
-        place, _, words = sentence.partition(": ")
+        place, _separator, words = sentence.partition(": ")
         report.problem(host, f"nfs_client_{place}", words)
     for index, item in enumerate(wanted):
         for note in _mount_options.notes(item.options):

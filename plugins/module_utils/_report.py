@@ -42,7 +42,7 @@ class Report:
             if of_host == host:
                 entry = re.compile(rf"\b{name}\[(\d+)\]")
                 variable, message = (
-                    entry.sub(lambda found, n=name, o=original: f"{n}[{o[int(found[1])]}]", text)  # type: ignore[misc]
+                    entry.sub(lambda found, n=name, o=original: f"{n}[{o[int(found[1])]}]", text)  # type: ignore[misc]  # mypy does not infer n, o
                     for text in (variable, message)
                 )
         finding = Finding(host, variable, message)

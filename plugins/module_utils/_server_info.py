@@ -127,7 +127,7 @@ def parse_showmount(text: str) -> list[dict[str, Any]]:
     """Return what mountd offers, from `showmount --no-headers -e`."""
     found = []
     for line in text.splitlines():
-        path, _, clients = line.rstrip().rpartition(" ")
+        path, _separator, clients = line.rstrip().rpartition(" ")
         if path:
             hosts = ["*" if host == "(everyone)" else host for host in clients.split(",")]
             found.append({"path": path.rstrip(), "hosts": hosts})

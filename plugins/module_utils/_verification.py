@@ -226,7 +226,7 @@ def _wrong_exports(wanted: Sequence[Mapping[str, Any]], found: Sequence[Mapping[
                 wrong.append(f"{export['path']} is not exported to {client['host']}")
                 continue
             meant = _export_list.meaning(export, client)
-            served, _ = _exports.read_options(",".join(options))
+            served, _problem = _exports.read_options(",".join(options))
             if meant.mountpoint is None:
                 served = replace(served, mountpoint=None)  # the server adds it to exports on a disk of their own
             different = _exports.differences(meant, served)

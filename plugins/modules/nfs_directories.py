@@ -58,7 +58,7 @@ options:
         type: raw
         default: "0755"
 author:
-  - The clusterkit.storage authors
+  - The clusterkit.storage authors (@clusterkit)
 seealso:
   - module: clusterkit.storage.nfs_exports
 """

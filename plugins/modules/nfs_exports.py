@@ -109,7 +109,7 @@ options:
     type: int
     default: 30
 author:
-  - The clusterkit.storage authors
+  - The clusterkit.storage authors (@clusterkit)
 seealso:
   - module: clusterkit.storage.nfs_directories
   - module: clusterkit.storage.nfs_exports_info

@@ -24,7 +24,7 @@ options:
     type: int
     default: 10
 author:
-  - The clusterkit.storage authors
+  - The clusterkit.storage authors (@clusterkit)
 seealso:
   - module: clusterkit.storage.nfs_exports
 """

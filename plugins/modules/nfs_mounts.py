@@ -113,7 +113,7 @@ EXAMPLES = r"""
   clusterkit.storage.nfs_mounts:
     mounts:
       - src: nfs1.example.com:/srv/nfs/data
-        path: /data
+        path: /srv/data
         options: [rw, hard, nfsvers=4.1]
       - src: nfs1.example.com:/srv/nfs/logs
         path: /var/log/collected

@@ -59,9 +59,9 @@ extends_documentation_fragment:
   - clusterkit.storage.attributes.host
 attributes:
   check_mode:
-    support: none
+    support: partial
     details:
-      - In check mode nothing is tried; the task is shown as skipped.
+      - In check mode only the input is checked and nothing is tried; the task is shown as skipped.
   diff_mode:
     support: N/A
     details:

@@ -19,6 +19,14 @@ author:
 extends_documentation_fragment:
   - clusterkit.storage.attributes
   - clusterkit.storage.attributes.info
+attributes:
+  platform:
+    support: full
+    platforms: posix
+seealso:
+  - module: clusterkit.storage.nfs_directories
+  - module: clusterkit.storage.nfs_exports
+  - module: clusterkit.storage.nfs_mounts
 options:
   hosts:
     description: The hosts, each with what is known of it.

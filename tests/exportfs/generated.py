@@ -75,7 +75,7 @@ class Generator:
 
     def file(self) -> str:
         self.bad = self.random.choice([0, 0.02, 0.1, 0.3])
-        lines = [self.line() for _ in range(self.random.choice([1, 2, 3, 6]))]
+        lines = [self.line() for _number in range(self.random.choice([1, 2, 3, 6]))]
         return "\n".join(lines) + self.random.choice(["\n", "\n", ""])
 
     def happens(self, probability: float) -> bool:
@@ -86,7 +86,7 @@ class Generator:
             return self.random.choice(["# comment \\", "#", "", "   ", "\t# x"])
         path = self.random.choice(PATHS)
         line = f'"{FOLDER}/{path[1:]}' if path.startswith('"') else f"{FOLDER}/{path}"
-        for _ in range(self.random.choice([0, 1, 1, 1, 2, 3] if self.bad else [1, 1, 2, 3])):
+        for _number in range(self.random.choice([0, 1, 1, 1, 2, 3] if self.bad else [1, 1, 2, 3])):
             if self.happens(0.12):
                 line += self.blank() + "-" + self.options()
             line += self.blank() + self.client()
@@ -119,7 +119,7 @@ class Generator:
 
     def options(self) -> str:
         count = self.random.choice([0, 1, 1, 2, 3, 5, 9])
-        return ",".join(self.random.choice(OPTIONS if self.happens(self.bad) else self.good) for _ in range(count))
+        return ",".join(self.random.choice(OPTIONS if self.happens(self.bad) else self.good) for _n in range(count))
 
 
 def address(host: str) -> str | None:
@@ -153,15 +153,15 @@ def words_of_the_table(line: str) -> tuple[set[str], list[tuple[str, set[str]]]]
     inner = line[line.rindex("\t") :].partition("(")[2][:-1]
     inner = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match.group(1), 8)), inner)
     inner = re.sub(r"((?:anonuid|anongid|fsid)=)(-\d+)", lambda m: f"{m.group(1)}{int(m.group(2)) % 2**32}", inner)
-    general, _, flavors = inner.partition(",xprtsec=")[0].partition(",sec=")
+    general, _separator, flavors = inner.partition(",xprtsec=")[0].partition(",sec=")
     read = []
     for group in flavors.split(",sec="):
-        names, _, flags = group.partition(",")
+        names, _separator, flags = group.partition(",")
         read += [(_exports.FLAVORS[name], set(flags.split(","))) for name in names.split(":")]
     return set(general.split(",")) - ACCESS_WORDS, read
 
 
-ACCESS_WORDS = {word for word, (flag, _) in _exports.FLAG_OPTIONS.items() if flag in _exports.FLAVOR_FLAGS}
+ACCESS_WORDS = {word for word, (flag, _value) in _exports.FLAG_OPTIONS.items() if flag in _exports.FLAVOR_FLAGS}
 
 
 CLEARED = {"ro": "rw", "insecure": "secure", "root_squash": "no_root_squash", "all_squash": "no_all_squash"}

@@ -16,7 +16,7 @@ import pytest
 from .conftest import INVENTORY, ROOT, play
 
 EXPORT = {"path": "/nfs/k8s/new", "clients": [{"host": "192.168.77.0/24", "options": ["rw", "sync"]}]}
-NEW = {
+NEW: dict[str, Any] = {
     "nfs_server_directories": [{"path": "/nfs/k8s/new", "mode": "0777"}],
     "nfs_server_exports": [EXPORT],
     "k8s_storage_classes": [{"name": "new-class", "provisioner": "fuseim.pri/ifs"}],

@@ -19,10 +19,12 @@ def _package(name: str, path: Path) -> None:
     sys.modules[name] = module
 
 
-if importlib.util.find_spec("ansible_collections") is None:
-    _package("ansible_collections", ROOT)
-_package("ansible_collections.clusterkit", ROOT)
-_package("ansible_collections.clusterkit.storage", ROOT)
+# ansible-test brings a loader of its own.
+if "ansible_pytest_collections" not in sys.modules:
+    if importlib.util.find_spec("ansible_collections") is None:
+        _package("ansible_collections", ROOT)
+    _package("ansible_collections.clusterkit", ROOT)
+    _package("ansible_collections.clusterkit.storage", ROOT)
 
 # A busy machine is not a failed test.
 settings.register_profile("project", deadline=None)

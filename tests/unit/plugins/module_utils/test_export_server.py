@@ -43,7 +43,7 @@ class Server:
             path=str(root / "bin"),
         )
         self.runs: list[list[str]] = []
-        self.after: Callable[[], None] = lambda: None  # what goes wrong once exportfs is done
+        self.after: Callable[[], object] = lambda: None  # what goes wrong once exportfs is done
         (root / "etc").mkdir()
         (root / "bin").mkdir()
         self.install()
@@ -87,7 +87,7 @@ class Server:
         lines = [_exports.format_export(entry.path, [(entry.host, entry.meaning.options())]) for entry in entries]
         Path(self.places.table).write_text("".join(f"{line}\n" for line in lines))
 
-    def exportfs(self, argv: Sequence[str], *, timeout: float) -> Finished:  # noqa: ARG002
+    def exportfs(self, argv: Sequence[str], *, timeout: float) -> Finished:  # noqa: ARG002 (the signature of what it replaces)
         self.runs.append(list(argv[1:]))
         table = Path(self.places.table)
         known = _exports.parse(table.read_text() if table.exists() else "").effective
@@ -332,7 +332,7 @@ def test_a_foreign_export_that_this_run_withdraws_is_a_failure(server: Server) -
 
 def test_an_exportfs_that_hangs_is_a_failure(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     hangs = Finished(["exportfs", "-ra"], None, "", "", timed_out=True)
-    monkeypatch.setattr(_export_server._process, "run", lambda _argv, timeout: hangs)  # noqa: ARG005
+    monkeypatch.setattr(_export_server._process, "run", lambda _argv, timeout: hangs)  # noqa: ARG005 (the signature of what it replaces)
     assert "no end within the time limit" in server.refusal(server.export("a")).message
     assert not server.file.exists()
 
@@ -371,7 +371,11 @@ def test_a_run_killed_in_between_is_finished_by_the_next(
 
             patch.setattr(_export_server._files, "replace_file", replace_file)
         else:
-            patch.setattr(_export_server._Run, "_re_export", lambda *_: (_ for _ in ()).throw(KilledError))
+
+            def killed(*_: object) -> None:
+                raise KilledError
+
+            patch.setattr(_export_server._Run, "_re_export", killed)
         with pytest.raises(KilledError):
             server.run(server.export("a"))
     assert server.table == ["a 192.168.77.0/24 rw", "b 192.168.77.0/24 rw"]

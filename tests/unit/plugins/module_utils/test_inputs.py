@@ -11,6 +11,7 @@ import pytest
 import yaml
 from ansible_collections.clusterkit.storage.plugins.module_utils import _inputs, _shares
 from ansible_collections.clusterkit.storage.plugins.module_utils._report import Report
+from ansible_collections.clusterkit.storage.tests.documentation import contradictions
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -66,7 +67,9 @@ def check(
         "volumes": [],
         **(live or {}),
     }
-    return _inputs.check(copy.deepcopy(hosts), copy.deepcopy(cluster), SPECS)
+    result = _inputs.check(copy.deepcopy(hosts), copy.deepcopy(cluster), SPECS)
+    assert contradictions("storage_inputs", {**result, "failed": bool(result["problems"])}) == []
+    return result
 
 
 def problems(*arguments: Any, **variables: Any) -> list[str]:

@@ -169,7 +169,8 @@ def test_a_lookup_ends_where_the_last_mount_made_on_the_way_is(paths: list[str],
     # Each mount is made where a lookup of its path leads at that time, as the kernel does; the model remembers for
     # each folder of each mount what was put there last.
     root = Mount(1, 0, "0:1", "/", "/", (), (), "ext4", "/dev/root", ())
-    mounts, on = [root], {}
+    mounts = [root]
+    on: dict[tuple[int, str], int] = {}
 
     def walk(path: str) -> int:
         current = on_top(1, "/")

@@ -74,18 +74,18 @@ class SimulatedHost(Machine):
         self._touch(path)
         return path in self.full
 
-    def make_directory(self, path: str, mode: int, uid: int, gid: int) -> None:  # noqa: ARG002
+    def make_directory(self, path: str, mode: int, uid: int, gid: int) -> None:  # noqa: ARG002 (the signature of what it replaces)
         self._touch(path)
         self.directories.add(path)
 
-    def holders(self, path: str) -> list[str]:  # noqa: ARG002
+    def holders(self, path: str) -> list[str]:  # noqa: ARG002 (the signature of what it replaces)
         return ["process 42 (writer)"]
 
     def server_answers(self, address: str, port: int) -> bool:
         assert port == 2049
         return address not in {ADDRESSES[name] for name in self.silent}
 
-    def run(self, argv: Sequence[str], timeout: float) -> Finished:  # noqa: ARG002
+    def run(self, argv: Sequence[str], timeout: float) -> Finished:  # noqa: ARG002 (the signature of what it replaces)
         self.commands.append(list(argv))
         if argv[0] == "getent":
             address = ADDRESSES.get(argv[2])
@@ -123,7 +123,8 @@ class SimulatedHost(Machine):
         self._number += 1
         flags = _mount_options.per_mount_flags(given)
         shown = [each for each in flags if each in ("ro", "rw", "nosuid", "nodev", "noexec", "relatime", "noatime")]
-        device, super_options = f"0:{self._number}", ("rw",)
+        device = f"0:{self._number}"
+        super_options: tuple[str, ...] = ("rw",)
         if fstype == "nfs4":
             conf = _nfsmount_conf.MountDefaults(_nfsmount_conf.in_order(self.conf))
             device, super_options = self._superblock(source, [*given, *conf.added_to(given, source, path)])

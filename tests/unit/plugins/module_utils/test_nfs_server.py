@@ -41,14 +41,14 @@ def test_a_server_that_replies_is_alive() -> None:
 
 
 def test_a_host_that_accepts_and_says_nothing_is_given_up_in_time() -> None:
-    with server(lambda connection: time.sleep(1)) as port:  # noqa: ARG005
+    with server(lambda _connection: time.sleep(1)) as port:
         started = time.monotonic()
         assert not _nfs_server.answers("127.0.0.1", port, timeout=0.3)
         assert time.monotonic() - started < 0.9
 
 
 def test_a_host_that_hangs_up_or_refuses_is_not_alive() -> None:
-    with server(lambda connection: None) as port:  # noqa: ARG005
+    with server(lambda _connection: None) as port:
         assert not _nfs_server.answers("127.0.0.1", port, timeout=5)
     assert not _nfs_server.answers("127.0.0.1", port, timeout=5)
 

@@ -107,7 +107,7 @@ def test_a_question_without_answer_is_named(places: Places, tmp_path: Path, monk
     (tmp_path / "bin/rpcinfo").touch()
     (tmp_path / "bin/rpcinfo").chmod(0o755)
     hangs = Finished(["rpcinfo"], None, "", "", timed_out=True)
-    monkeypatch.setattr(_server_info._process, "run", lambda _argv, timeout: hangs)  # noqa: ARG005
+    monkeypatch.setattr(_server_info._process, "run", lambda _argv, timeout: hangs)  # noqa: ARG005 (the signature of what it replaces)
     info = _server_info.collect(places, timeout=1, nfsd=str(tmp_path / "nfsd"))
     assert info.programs is None
     assert info.unavailable["programs"] == "rpcinfo: no end within the time limit"
@@ -119,7 +119,7 @@ def test_without_mountd_nothing_is_asked_of_it(places: Places, tmp_path: Path, m
         (tmp_path / "bin" / name).chmod(0o755)
     asked: list[str] = []
 
-    def run(argv: Sequence[str], *, timeout: float) -> Finished:  # noqa: ARG001
+    def run(argv: Sequence[str], *, timeout: float) -> Finished:  # noqa: ARG001 (the signature of what it replaces)
         asked.append(Path(argv[0]).name)
         return Finished(list(argv), 0, RPCINFO.replace("100005", "100006"), "", timed_out=False)
 

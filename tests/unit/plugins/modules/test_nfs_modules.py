@@ -11,6 +11,7 @@ import pytest
 import yaml
 from ansible.module_utils import basic
 from ansible_collections.clusterkit.storage.plugins.modules import nfs_mounts, nfs_probe
+from ansible_collections.clusterkit.storage.tests.documentation import contradictions
 
 
 def run(
@@ -27,6 +28,7 @@ def run(
     with pytest.raises(SystemExit):
         module.main()
     result: dict[str, Any] = json.loads(capsys.readouterr().out)
+    assert contradictions(module.__name__.rpartition(".")[2], result) == []
     return result
 
 

@@ -19,6 +19,7 @@ from ansible_collections.clusterkit.storage.plugins.modules import (
     nfs_exports_info,
     nfs_service,
 )
+from ansible_collections.clusterkit.storage.tests.documentation import contradictions
 
 ROOT = Path(__file__).resolve().parents[4]
 
@@ -60,6 +61,7 @@ def test_the_role_takes_what_the_modules_take() -> None:
         ("nfs_server_directories", nfs_directories.ARGUMENT_SPEC["directories"]),
         ("nfs_server_exports", nfs_exports.ARGUMENT_SPEC["exports"]),
     ):
+        assert isinstance(spec, dict)
         assert options[name]["options"] == spec["options"]
     assert options["nfs_server_exports_file"] == nfs_exports.ARGUMENT_SPEC["file"]
     for name in ("threads", "versions", "ports", "allow_restart", "firewall"):
@@ -92,6 +94,7 @@ def execute(module: str, **arguments: Any) -> dict[str, Any]:
     assert finished.stdout, finished.stderr
     result = json.loads(finished.stdout)
     assert (finished.returncode == 0) == (not result.get("failed"))
+    assert contradictions(module, result) == []
     return dict(result)
 
 

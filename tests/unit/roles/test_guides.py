@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What roles, playbooks and guides say about variables is true, and their examples are accepted."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible_collections.clusterkit.storage.plugins.module_utils._argument_specs import Spec
+from ansible_collections.clusterkit.storage.tests.documentation import MODULES, ROLES, ROOT, documentation, role_options
+
+# Kept for what releases and removes volumes.
+NOT_USED_YET = {"k8s_storage_protected_namespaces"}
+
+PLAYBOOKS = sorted(ROOT.glob("playbooks/*.yml"))
+PLAYBOOK_CODE = [*ROOT.glob("playbooks/**/*.yml"), *ROOT.glob("playbooks/**/*.j2")]
+GUIDES = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("roles/*/README.md")])
+EXAMPLES = [
+    pytest.param(path, block, id=f"{path.relative_to(ROOT)}-{number}")
+    for path in GUIDES
+    for number, block in enumerate(re.findall(r"^```yaml\n(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL))
+]
+INVENTORY = [pytest.param(path, path.read_text(), id=path.name) for path in ROOT.glob("inventory/**/*.yml")]
+
+
+def keys(options: dict[str, Any]) -> Iterator[str]:
+    for name, option in options.items():
+        yield name
+        yield from keys(option.get("options", option.get("suboptions", {})))
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_variable_and_key_is_used(role: str) -> None:
+    code = [*ROOT.glob(f"roles/{role}/[tv]*/**/*.*"), *ROOT.glob("plugins/**/*.py")]
+    words = set(re.findall(r"\w+", "\n".join(path.read_text() for path in code)))
+    assert set(keys(role_options(role))) - words - NOT_USED_YET == set()
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_variable_in_use_is_documented(role: str) -> None:
+    code = [*ROOT.glob(f"roles/{role}/[tv]*/**/*.*"), *PLAYBOOK_CODE]
+    used = {name for path in code for name in re.findall(rf"(?<![\w.]){role}_\w+", path.read_text())}
+    assert used - set(role_options(role)) == set()
+
+
+@pytest.mark.parametrize("playbook", PLAYBOOKS, ids=lambda path: path.name)
+def test_a_playbook_says_what_it_is_for_and_how_it_is_called(playbook: Path) -> None:
+    header = playbook.read_text().partition("\n- name:")[0]
+    assert f"ansible-playbook -i inventory clusterkit.storage.{playbook.stem}\n" in header
+    for line in header.splitlines()[2:]:
+        assert not line or line.startswith("#")
+
+
+def test_every_variable_of_the_playbooks_is_in_a_header() -> None:
+    said = {name for path in PLAYBOOKS for name in re.findall(r"^#   ([a-z]\w+)  ", path.read_text(), re.MULTILINE)}
+    name = rf"(?:storage|{'|'.join(path.stem for path in PLAYBOOKS)})_[a-z_]+"
+    used = {found for path in PLAYBOOK_CODE for found in re.findall(rf"(?<![\w.^'/])({name})\b", path.read_text())}
+    for path in ROOT.glob("plugins/module_utils/*.py"):
+        used |= set(re.findall(rf"\"({name})\"", path.read_text()))
+    names = {*MODULES, *(path.stem for path in ROOT.glob("plugins/filter/*"))}
+    names |= {key for role in ROLES for key in keys(role_options(role))}
+    names |= {key for module in MODULES for key in keys(documentation(module)["options"])}
+    assert used - names - said == set()
+    assert said - used == set()
+
+
+def objects(value: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(value, dict):
+        yield value
+        for inner in value.values():
+            yield from objects(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from objects(inner)
+
+
+@pytest.mark.parametrize(("path", "text"), [*EXAMPLES, *INVENTORY])
+def test_an_example_is_what_roles_and_modules_take(path: Path, text: str) -> None:
+    content = [part for part in yaml.safe_load_all(text) if part is not None]
+    for item in objects(content):
+        for role in ROLES:
+            given = {name: value for name, value in item.items() if str(name).startswith(f"{role}_")}
+            assert Spec(role_options(role)).check(given)[1] == [], path
+        for module in MODULES:
+            arguments = item.get(f"clusterkit.storage.{module}")
+            if isinstance(arguments, dict):
+                assert set(arguments) <= set(documentation(module)["options"])
+
+
+def test_there_are_examples() -> None:
+    assert len(EXAMPLES) >= len(ROLES) + 1
