@@ -98,7 +98,7 @@ class Volume:
             storage_class=_shared(annotations.get(_CLASS_ANNOTATION) or spec.get("storageClassName") or ""),
             provisioner=_shared(annotations.get(PROVISIONED_BY) or (csi or {}).get("driver")),
             provisioner_state="unknown",
-            driver="nfs" if nfs else "csi" if csi else "other",
+            driver="nfs" if nfs is not None else "csi" if csi is not None else "other",
             csi_driver=_shared((csi or {}).get("driver")),
             csi_handle=(csi or {}).get("volumeHandle"),
             csi_attributes=attributes,
