@@ -14,6 +14,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 SCHEMA = 1
@@ -67,6 +68,14 @@ def read(text: str, action: str | None = None) -> dict[str, Any]:
     if plan.get("id") != _hash({key: value for key, value in plan.items() if key != "id"}):
         raise ValueError("was edited: its id does not fit its content; make a new plan with the selection you want")
     return plan
+
+
+def load(path: str, action: str | None = None) -> dict[str, Any]:
+    """Read a plan from a file; raises ValueError that names it."""
+    try:
+        return read(Path(path).read_text(encoding="utf-8"), action)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"plan: {path} {error}") from error
 
 
 def write(plan: Mapping[str, Any]) -> str:

@@ -15,6 +15,15 @@ from typing import Any
 
 from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import BOUND_BY_CONTROLLER, Volume
 
+ARGUMENTS: dict[str, Any] = {
+    "policy": {"type": "str", "choices": ["Retain", "Delete", "Recycle"]},
+    "release": {"type": "str", "choices": ["open", "reserved"]},
+    "labels": {"type": "dict", "default": {}},
+    "annotations": {"type": "dict", "default": {}},
+    "time_annotation": {"type": "str"},
+    "allow_future_deletion": {"type": "bool", "default": False},
+    "protected_namespaces": {"type": "list", "elements": "str", "default": []},
+}
 _KEY = re.compile(r"(?:[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 _LABEL = re.compile(r"(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 _DESTROYING = ("Delete", "Recycle")
@@ -86,7 +95,7 @@ class Facts:
 
     protected: frozenset[str] = frozenset()
     claims: Mapping[tuple[str, str], str] = field(default_factory=dict)  # uid of claims that exist
-    recycled: frozenset[str] = frozenset()  # volumes that a pod is emptying now
+    recycled: frozenset[str] = frozenset()  # names, and server:path, of volumes that a pod is emptying now
 
 
 @dataclass(frozen=True)
@@ -230,8 +239,8 @@ def _refused_release(volume: Volume, request: Request, facts: Facts) -> str:
             f"its claim {volume.claim_name} exists again, with another uid: whose data this is must be decided by a "
             "person; delete or rename one of the two"
         )
-    if volume.name in facts.recycled:
-        return f"pod {'recycler-for-' + volume.name} is emptying it"
+    if {volume.name, f"{volume.server}:{volume.path}"} & facts.recycled:
+        return "a recycler pod is emptying it"
     if volume.policy == "Recycle":
         return (
             "its policy is Recycle: the controller may be emptying it at this moment; set policy Retain first, and "

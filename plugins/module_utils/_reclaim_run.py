@@ -10,7 +10,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ansible_collections.clusterkit.storage.plugins.module_utils import _plan, _volume_set
@@ -312,7 +311,7 @@ def reclaim(api: Api, given: Mapping[str, Any], *, check_mode: bool, diff: bool)
 
     Nothing is changed before all volumes were judged.
     """
-    found = _plan.read(_text_of(given["plan"]), "reclaim") if given["plan"] else None
+    found = _plan.load(given["plan"], "reclaim") if given["plan"] else None
     request = Request.of(found["request"] if found else given)
     listed = given["protected_namespaces"]
     conduct = Conduct(given["on_error"], bool(found), diff, given["retry_timeout"])
@@ -381,10 +380,3 @@ def _problem(items: Sequence[Item], by_name: bool) -> str:
 
 def _sorted(items: Iterable[Item]) -> list[Item]:
     return sorted(items, key=lambda item: str(item["name"]))
-
-
-def _text_of(path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeError) as error:
-        raise ValueError(f"plan: {path} cannot be read: {error}") from error

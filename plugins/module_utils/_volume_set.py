@@ -113,18 +113,24 @@ def live_claims(api: Api, wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, 
 
 
 def recycled_now(api: Api) -> frozenset[str]:
-    """Names of volumes that a pod of the controller manager is emptying.
+    """Names, and C(server:path), of volumes that a pod of the controller manager is emptying.
+
+    Several at once share one template in the controller manager of 1.37, so that a pod may have the name of one volume
+    and empty another one (seen): both are believed.
 
     The pod lies in the namespace of its template, which is C(default) unless the controller manager has another
     one (--pv-recycler-pod-template-filepath-nfs).
     """
 
-    def volume(pod: Mapping[str, Any]) -> str | None:
+    def emptied(pod: Mapping[str, Any]) -> list[str] | None:
         name = pod["metadata"]["name"]
-        done = (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
-        return name[len(RECYCLER) :] if name.startswith(RECYCLER) and not done else None
+        if not name.startswith(RECYCLER) or (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
+            return None
+        sources = [one["nfs"] for one in pod["spec"].get("volumes") or [] if one.get("nfs")]
+        return [name[len(RECYCLER) :], *(f"{one.get('server')}:{one.get('path')}" for one in sources)]
 
-    return frozenset(api.list_all(path_of("pods", namespace="default"), volume).items)
+    pods = api.list_all(path_of("pods", namespace="default"), emptied).items
+    return frozenset(one for pod in pods for one in pod)
 
 
 # Provisioners ----------------------------------------------------------------------------------------

@@ -210,7 +210,7 @@ dest:
 
 import json
 
-from ansible_collections.clusterkit.storage.plugins.module_utils import _reclaim_run, _selection
+from ansible_collections.clusterkit.storage.plugins.module_utils import _reclaim, _reclaim_run, _selection
 from ansible_collections.clusterkit.storage.plugins.module_utils._api import ApiError
 from ansible_collections.clusterkit.storage.plugins.module_utils._api_module import ApiModule
 from ansible_collections.clusterkit.storage.plugins.module_utils._files import replace_file
@@ -219,13 +219,7 @@ ARGUMENTS = {
     "selection": {"type": "dict", "options": _selection.ARGUMENTS},
     "volumes": {"type": "list", "elements": "str"},
     "plan": {"type": "path"},
-    "policy": {"type": "str", "choices": _selection.POLICIES},
-    "release": {"type": "str", "choices": ["open", "reserved"]},
-    "labels": {"type": "dict", "default": {}},
-    "annotations": {"type": "dict", "default": {}},
-    "time_annotation": {"type": "str"},
-    "allow_future_deletion": {"type": "bool", "default": False},
-    "protected_namespaces": {"type": "list", "elements": "str", "default": []},
+    **_reclaim.ARGUMENTS,
     "max_changes": {"type": "str"},
     "on_error": {"type": "str", "choices": ["continue", "stop"], "default": "continue"},
     "wait": {"type": "bool", "default": False},

@@ -22,7 +22,9 @@ POLICIES = ["Retain", "Delete", "Recycle"]
 
 
 def volume(**values: Any) -> Volume:
-    made = Volume.of({"metadata": {"name": "pv", "uid": "u1", "resourceVersion": "7"}, "spec": {"nfs": {}}})
+    made = Volume.of(
+        {"metadata": {"name": "pv", "uid": "u1", "resourceVersion": "7"}, "spec": {"nfs": {"server": "s"}}}
+    )
     for name, value in values.items():
         setattr(made, name, value)
     return made
@@ -196,7 +198,8 @@ RELEASED = {"phase": "Released", "claim": ("shop", "a", "c1")}
         (RELEASED, Facts(protected=frozenset({"shop"})), 'protected namespace "shop"'),
         (RELEASED, Facts(claims={("shop", "a"): "c2"}), "exists again, with another uid"),
         (RELEASED, Facts(claims={("shop", "a"): "c1"}), "still exists"),
-        (RELEASED, Facts(recycled=frozenset({"pv"})), "recycler-for-pv is emptying it"),
+        (RELEASED, Facts(recycled=frozenset({"pv"})), "recycler pod is emptying it"),
+        (RELEASED, Facts(recycled=frozenset({"s:None"})), "recycler pod is emptying it"),
         ({**RELEASED, "policy": "Recycle"}, Facts(), "the controller may be emptying it"),
         ({**RELEASED, "deleting": "2026"}, Facts(), "is being deleted since 2026"),
         ({**RELEASED, "phase": "Available"}, Facts(), "about to be bound or released"),
