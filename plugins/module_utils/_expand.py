@@ -57,9 +57,9 @@ class Size:
         if re.fullmatch(r"\+[0-9]{1,6}(\.[0-9]{1,6})?%", text):
             grown = now * (1 + Fraction(text[1:-1]) / 100)
             return _quantity.canonical(f"{math.ceil(grown / _MIB)}Mi")
-        if text.startswith("+"):
-            return _quantity.canonical(_plain(now + _quantity.parse(text[1:])))
-        value = _quantity.parse(text)
+        value = _quantity.parse(text[1:] if text.startswith("+") else text)
+        if text.startswith("+") and value > 0:
+            return _quantity.canonical(_plain(now + value))
         if value <= 0:
             raise ValueError(f'"{text}" is no size; write for example 20Gi, +5Gi or +20%')
         return _quantity.canonical(text)

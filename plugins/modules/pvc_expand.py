@@ -175,6 +175,11 @@ items:
       type: list
       elements: str
       sample: [volume, status]
+summary:
+  description: How many claims ended in which state.
+  returned: always, once the claims were read
+  type: dict
+  sample: {changed: 2, refused: 1}
 quotas:
   description: Limits in bytes for the directories of these claims.
   returned: always, once the claims were read
@@ -212,6 +217,7 @@ dest:
 """
 
 import json
+from collections import Counter
 
 from ansible_collections.clusterkit.storage.plugins.module_utils import _expand, _expand_run
 from ansible_collections.clusterkit.storage.plugins.module_utils._api import ApiError
@@ -239,7 +245,13 @@ def main() -> None:
     given = module.params
     try:
         done = _expand_run.expand(module.client(), given, check_mode=module.check_mode, diff=module._diff)
-        result = {"changed": done.changed, "items": done.items, "quotas": done.quotas, "shares": done.shares}
+        result = {
+            "changed": done.changed,
+            "items": done.items,
+            "summary": Counter(item["state"] for item in done.items),
+            "quotas": done.quotas,
+            "shares": done.shares,
+        }
         if given["plan"] and not module.check_mode:
             dest = f"{given['plan']}.result.jsonl"
             replace_file(dest, "".join(json.dumps(item, sort_keys=True) + "\n" for item in done.items), mode=0o600)
