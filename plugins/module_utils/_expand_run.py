@@ -1,0 +1,342 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Let claims grow: many at a time, each of their objects under its precondition."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ansible_collections.clusterkit.storage.plugins.module_utils import _expand, _listing, _plan, _quantity, _volume_set
+from ansible_collections.clusterkit.storage.plugins.module_utils._api import Api, ApiError, path_of
+from ansible_collections.clusterkit.storage.plugins.module_utils._expand import Growth, name_of
+from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import Volume
+
+Item = dict[str, Any]
+_BAD = ("stale", "failed", "not_started")
+
+
+@dataclass
+class Cluster:
+    """Everything that the decisions hang on."""
+
+    volumes: dict[str, Volume]
+    claims: list[dict[str, Any]]
+    classes: dict[str, Any]
+
+
+@dataclass
+class Outcome:
+    items: list[Item]
+    diffs: list[dict[str, str]]
+    quotas: list[dict[str, Any]] = field(default_factory=list)
+    shares: list[dict[str, Any]] = field(default_factory=list)
+    problem: str = ""
+    plan_id: str | None = None
+
+    @property
+    def changed(self) -> bool:
+        return any(item.get("done") for item in self.items)
+
+
+def read(api: Api, servers: Sequence[Mapping[str, Any]]) -> Cluster:
+    volumes = api.list_all(_volume_set.VOLUMES, Volume.of).items
+    for one in volumes if servers else ():
+        one.place_in(servers)
+    return Cluster({one.name: one for one in volumes}, _listing.read_claims(api), _listing.read_classes(api))
+
+
+def expand(api: Api, given: Mapping[str, Any], *, check_mode: bool, diff: bool) -> Outcome:
+    """Do what the arguments of the module say.
+
+    Raises ValueError when they make no sense, ApiError when the API does not give what is needed to begin.
+    """
+    found = _plan.load(given["plan"], "expand") if given["plan"] else None
+    if found and found["cluster_uid"] != _volume_set.cluster_uid(api):
+        raise ValueError(f"{given['plan']}: the plan is for another cluster ({found['cluster_uid']})")
+    cluster = read(api, given["storage_servers"])
+    allow = bool(found["request"]["allow_delete_policy"] if found else given["allow_delete_policy"])
+    run = Run(api, cluster.classes, allow, bool(found), given["on_error"], diff, given["retry_timeout"])
+    settled: list[Item] = []
+    if found:
+        growths, settled = from_plan(found, cluster, allow)
+    else:
+        growths, missing = decide_all(cluster, given, allow)
+        settled = [{"claim": name, "state": "gone", "reason": "does not exist"} for name in missing]
+    problem = _reason_not_to_begin(api, given, growths, settled)
+    if problem:
+        items = [
+            run.item(one, "not_started" if one.changes else _quiet(one), problem if one.changes else "")
+            for one in growths
+        ]
+    else:
+        items = run.carry_out(growths)
+        if given["wait"] and not check_mode:
+            run.wait(items, given["wait_timeout"])
+    items = sorted(items + settled, key=lambda item: str(item["claim"]))
+    by_name = given["claims"] is not None or bool(found)
+    return Outcome(
+        items,
+        run.diffs,
+        _expand.quotas(growths),
+        _expand.shares(cluster.volumes.values(), growths, given["storage_servers"]),
+        problem or _problem(items, by_name),
+        found["id"] if found else None,
+    )
+
+
+def decide_all(cluster: Cluster, given: Mapping[str, Any], allow: bool) -> tuple[list[Growth], list[str]]:
+    """The decisions for all claims that are meant, and the names of those that are not there."""
+    chosen, missing = _expand.choose(
+        cluster.claims, named=given.get("claims"), selection=given.get("selection"), size=given.get("size")
+    )
+    growths = []
+    for claim, size in chosen:
+        target = size.target(_quantity.to_bytes(claim["capacity"]))
+        volume = cluster.volumes.get(claim["volume"])
+        growths.append(_expand.decide(claim, volume, cluster.classes, target, allow_delete_policy=allow))
+    return growths, missing
+
+
+def from_plan(found: Mapping[str, Any], cluster: Cluster, allow: bool) -> tuple[list[Growth], list[Item]]:
+    """For each step the decision on the claim as it is now, or why it must not be touched."""
+    growths, settled = [], []
+    there = {name_of(one): one for one in cluster.claims}
+    for step in found["steps"]:
+        claim, wanted = there.get(step["item"]), step["precondition"]
+        if claim is None:
+            settled.append({"claim": step["item"], "state": "gone", "reason": "does not exist any more"})
+            continue
+        volume = cluster.volumes.get(wanted["volume"])
+        growth = _expand.decide(claim, volume, cluster.classes, step["size"], allow_delete_policy=allow)
+        same = claim["uid"] == wanted["uid"] and volume is not None and volume.uid == wanted["volume_uid"]
+        # A run of this plan that was stopped has told the volume only.
+        begun = volume is not None and volume.capacity == _quantity.to_bytes(step["size"])
+        untouched = claim["resource_version"] == wanted["resource_version"] and (
+            begun or (volume is not None and volume.resource_version == wanted["volume_resource_version"])
+        )
+        if same and (untouched or not (growth.changes or growth.refusal)):
+            growths.append(growth)
+        else:
+            reason = "has changed since the plan was made; make a new plan"
+            settled.append({"claim": step["item"], "state": "stale", "reason": reason})
+    return growths, settled
+
+
+class Run:
+    """One run over many claims."""
+
+    def __init__(
+        self, api: Api, classes: Mapping[str, Any], allow: bool, strict: bool, on_error: str, diff: bool, seconds: float
+    ) -> None:
+        self._api = api
+        self._classes = classes
+        self._allow = allow
+        self._strict = strict
+        self._on_error = on_error
+        self._diff = diff
+        self._seconds = seconds
+        self._stopped = threading.Event()
+        self.diffs: list[dict[str, str]] = []
+
+    def item(self, growth: Growth, state: str, reason: str = "", done: Sequence[str] = ()) -> Item:
+        item: Item = {"claim": growth.name, "state": state, "size": growth.target}
+        if growth.volume:
+            item |= {"volume": growth.volume.name, "driver": growth.volume.driver}
+        item |= {"capacity": growth.claim["capacity"], "request": growth.claim["request"], "done": list(done)}
+        text = reason or growth.refusal
+        item |= {key: value for key, value in (("reason", text), ("note", growth.note)) if value}
+        return item
+
+    def carry_out(self, growths: Sequence[Growth]) -> list[Item]:
+        def one(growth: Growth) -> Item:
+            if not growth.changes:
+                return self.item(growth, _quiet(growth))
+            if self._stopped.is_set():
+                return self.item(growth, "not_started", "another claim failed, and on_error is stop")
+            item = self._grow(growth)
+            if self._on_error == "stop" and item["state"] in _BAD:
+                self._stopped.set()
+            return item
+
+        return self._api.each(one, growths)
+
+    def _grow(self, first: Growth) -> Item:
+        """Change after change; what others do in between is read and judged, the size stays that of the beginning."""
+        growth, began, pause, uncertain = first, time.monotonic(), 0.01, False
+        done: list[str] = []
+        while growth.changes:
+            change = growth.changes[0]
+            claim, volume = growth.claim, growth.volume
+            assert volume  # noqa: S101 (a claim without a volume has no changes)
+            of_volume = change.kind == "volume"
+            path = path_of("persistentvolumes", volume.name)
+            if not of_volume:
+                below = "status" if change.kind == "status" else ""
+                path = path_of("persistentvolumeclaims", claim["name"], claim["namespace"], subresource=below)
+            version = volume.resource_version if of_volume else claim["resource_version"]
+            try:
+                answer = self._api.patch(path, {**change.body, "metadata": {"resourceVersion": version}})
+                done.append(change.kind)
+                if of_volume:
+                    placed = Volume.of(answer)
+                    placed.share, placed.server_dir = volume.share, volume.server_dir
+                    volume = placed
+                else:
+                    claim = _listing.claim_record(answer)
+            except ApiError as error:
+                if not error.conflict:
+                    return self._broken(growth, done, error)
+                uncertain = uncertain or error.uncertain
+                if time.monotonic() - began > self._seconds:
+                    return self.item(
+                        growth, "failed", f"others changed it all the time for {self._seconds:.0f} s", done
+                    )
+                try:
+                    again = self._read(growth)
+                except ApiError as problem:
+                    return self._broken(growth, done, problem)
+                if self._strict and not done and not uncertain:
+                    return self.item(growth, "stale", "has changed since the plan was made; make a new plan")
+                claim, volume = again
+                time.sleep(pause * random.random())  # noqa: S311 (no secret)
+                pause = min(pause * 2, 1.0)
+            growth = _expand.decide(claim, volume, self._classes, first.target, allow_delete_policy=self._allow)
+        if growth.refusal:
+            return self.item(growth, "failed" if done else "refused", "", done)
+        if uncertain and not done:
+            done = ["by a request whose answer was lost"]
+        if self._diff and done:
+            self.diffs.append(difference(first, growth))
+        return self.item(growth, "changed" if done else "unchanged", "", done)
+
+    def _read(self, growth: Growth) -> tuple[dict[str, Any], Volume]:
+        claim = growth.claim
+        assert growth.volume  # noqa: S101 (as above)
+        found = self._api.get(path_of("persistentvolumeclaims", claim["name"], claim["namespace"]))
+        volume = Volume.of(self._api.get(path_of("persistentvolumes", growth.volume.name)))
+        if (found["metadata"]["uid"], volume.uid) != (claim["uid"], growth.volume.uid):
+            raise ApiError("claim or volume was deleted and made again", 404)
+        return _listing.claim_record(found), volume
+
+    def _broken(self, growth: Growth, done: Sequence[str], error: ApiError) -> Item:
+        if error.gone:
+            return self.item(growth, "gone", f"claim or volume does not exist any more: {error}", done)
+        doubt = "; the change may have taken effect all the same" if error.uncertain else ""
+        so_far = f"; done before: {', '.join(done)}; the next run does the rest" if done else ""
+        return self.item(growth, "failed", f"{error}{doubt}{so_far}", done)
+
+    def wait(self, items: Sequence[Item], seconds: float) -> None:
+        """Until the claims of CSI volumes have their size; those that do not get it become C(failed)."""
+        deadline = time.monotonic() + seconds
+        waiting = {
+            item["claim"]: item
+            for item in items
+            if item.get("driver") == "csi" and item["state"] in ("changed", "unchanged", "pending")
+        }
+
+        def look(claim: Mapping[str, Any]) -> None:
+            item = waiting.get(name_of(claim))
+            if item is None:
+                return
+            item |= {"capacity": claim["capacity"], "request": claim["request"]}
+            item["conditions"] = claim["conditions"]
+            if _quantity.to_bytes(claim["capacity"]) >= _quantity.to_bytes(item["size"]):
+                item["state"] = "changed" if item["done"] else "unchanged"
+                item.pop("conditions")
+                del waiting[name_of(claim)]
+
+        while waiting and time.monotonic() < deadline:
+            listing = self._api.list_all(_volume_set.CLAIMS, _listing.claim_record)
+            for claim in listing.items:
+                look(claim)
+            if not waiting:
+                break
+            try:
+                for kind, data in self._api.watch(_volume_set.CLAIMS, listing.resource_version, deadline):
+                    if kind != "BOOKMARK":
+                        look(_listing.claim_record(data))
+                    if not waiting:
+                        break
+            except ApiError as error:
+                if error.status != 410:
+                    raise
+        for item in waiting.values():
+            told = "; ".join(f"{key}: {value}" for key, value in item.pop("conditions", {}).items())
+            reason = f"the resizer of the driver has not enlarged it after {seconds:.0f} s; does it run?"
+            item |= {"state": "failed", "reason": f"{reason} {told}".strip()}
+
+
+def _quiet(growth: Growth) -> str:
+    return "refused" if growth.refusal else "pending" if growth.waits else "unchanged"
+
+
+def difference(before: Growth, after: Growth) -> dict[str, str]:
+    def text(one: Growth) -> str:
+        size = one.volume.capacity if one.volume else 0
+        return f"request: {one.claim['request']}\ncapacity: {one.claim['capacity']}\nvolume: {size} bytes\n"
+
+    header = f"PersistentVolumeClaim {before.name}"
+    return {"before": text(before), "after": text(after), "before_header": header, "after_header": header}
+
+
+def _reason_not_to_begin(api: Api, given: Mapping[str, Any], growths: Sequence[Growth], settled: Sequence[Item]) -> str:
+    changes = sum(1 for one in growths if one.changes)
+    total = api.count(_volume_set.VOLUMES)[0] if _plan.needs_total(given["max_changes"]) else 0
+    found = _plan.over_limit(changes, given["max_changes"], total)
+    if found or given["on_error"] != "stop" or given["selection"] is not None:
+        return found
+    wrong = [f"{one.name} {one.refusal}" for one in growths if one.refusal]
+    wrong += [f"{item['claim']} {item['reason']}" for item in settled]
+    return f"nothing was done since on_error is stop: {'; '.join(wrong)}" if wrong else ""
+
+
+def _problem(items: Sequence[Item], by_name: bool) -> str:
+    bad = {*_BAD, "refused", "gone"} if by_name else set(_BAD)
+    wrong = [item for item in items if item["state"] in bad]
+    if not wrong:
+        return ""
+    shown = "; ".join(f"{item['claim']} ({item['state']}) {item.get('reason', '')}" for item in wrong[:5])
+    more = f"; and {len(wrong) - 5} more, see items" if len(wrong) > 5 else ""
+    return f"{len(wrong)} of {len(items)} claims are not as asked for: {shown}{more}"
+
+
+def plan(
+    growths: Sequence[Growth],
+    missing: Iterable[str],
+    request: Mapping[str, Any],
+    *,
+    cluster_uid: str,
+    listed_at: str,
+    host: str,
+) -> dict[str, Any]:
+    """The decisions as a plan."""
+
+    def step(one: Growth) -> dict[str, Any]:
+        volume = one.volume
+        assert volume  # noqa: S101 (a claim without a volume has no changes)
+        return {
+            "item": one.name,
+            "size": one.target,
+            "precondition": one.precondition,
+            "before": f"{one.claim['capacity']} (request {one.claim['request']}, volume {volume.capacity} bytes)",
+            "after": one.target,
+            "reason": one.note or f"{volume.driver} volume {volume.name}, policy {volume.policy}",
+        }
+
+    refusals = [{"item": one.name, "reason": one.refusal} for one in growths if one.refusal]
+    refusals += [{"item": name, "reason": "does not exist"} for name in missing]
+    return _plan.make(
+        "expand",
+        cluster_uid=cluster_uid,
+        listed_at=listed_at,
+        request=request,
+        steps=[step(one) for one in growths if one.changes],
+        refusals=refusals,
+        unchanged=sum(1 for one in growths if not one.changes and not one.refusal),
+        host=host,
+    )

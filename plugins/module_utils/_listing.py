@@ -1,0 +1,179 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A list of volumes as it travels: as the result of a module, or as a file of JSON lines.
+
+The first line is a header, {schema, kind: VolumeSet, cluster_uid, complete, listed_at, ...}; then one record a line.
+Claims, where a plan needs them, are lines of their own with kind: PersistentVolumeClaim.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.clusterkit.storage.plugins.module_utils import _volume_set
+from ansible_collections.clusterkit.storage.plugins.module_utils._api import Api, path_of
+from ansible_collections.clusterkit.storage.plugins.module_utils._files import replace_file
+from ansible_collections.clusterkit.storage.plugins.module_utils._reclaim import Facts
+from ansible_collections.clusterkit.storage.plugins.module_utils._selection import Selection
+from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import SCHEMA, Volume, counts
+
+KIND = "VolumeSet"
+
+
+@dataclass
+class Listing:
+    volumes: list[Volume]
+    cluster_uid: str
+    complete: bool
+    listed_at: str
+    total: int = 0  # of all volumes of the cluster, chosen or not
+    facts: Facts | None = None
+    claims: list[dict[str, Any]] = field(default_factory=list)
+    classes: dict[str, Any] = field(default_factory=dict)
+
+
+def read(
+    api: Api,
+    selection: Selection,
+    *,
+    servers: Sequence[Mapping[str, Any]] = (),
+    provisioner_state: bool = True,
+    plan_for: str | None = None,
+) -> Listing:
+    """Raises ApiError."""
+    uid = _volume_set.cluster_uid(api)
+    found = _volume_set.read_selected(api, selection, servers=servers, provisioner_state=provisioner_state)
+    total = len(found.volumes) if found.complete else api.count(_volume_set.VOLUMES)[0]
+    listing = Listing(found.volumes, uid, found.complete, timestamp(found.now), total)
+    if plan_for == "reclaim":
+        claims = _volume_set.live_claims(api, (one.claim[:2] for one in found.volumes if one.claim))
+        listing.facts = Facts(_volume_set.protected_namespaces(api), claims, _volume_set.recycled_now(api))
+    elif plan_for == "expand":
+        listing.claims = read_claims(api)
+        listing.classes = read_classes(api)
+    return listing
+
+
+def read_claims(api: Api) -> list[dict[str, Any]]:
+    claims: list[dict[str, Any]] = api.list_all(_volume_set.CLAIMS, claim_record).items
+    return claims
+
+
+def claim_record(item: Mapping[str, Any]) -> dict[str, Any]:
+    metadata, spec, status = item["metadata"], item["spec"], item.get("status") or {}
+    return {
+        "schema": SCHEMA,
+        "kind": "PersistentVolumeClaim",
+        "namespace": metadata["namespace"],
+        "name": metadata["name"],
+        "uid": metadata["uid"],
+        "resource_version": metadata["resourceVersion"],
+        "deleting": metadata.get("deletionTimestamp"),
+        "labels": metadata.get("labels") or {},
+        "storage_class": spec.get("storageClassName") or "",
+        "volume": spec.get("volumeName") or "",
+        "phase": status.get("phase") or "Pending",
+        "request": ((spec.get("resources") or {}).get("requests") or {}).get("storage", "0"),
+        "capacity": (status.get("capacity") or {}).get("storage", "0"),
+        "conditions": {one["type"]: one.get("message", "") for one in status.get("conditions") or []},
+    }
+
+
+def read_classes(api: Api) -> dict[str, Any]:
+    path = path_of("storageclasses", group="storage.k8s.io/v1")
+
+    def entry(item: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        expands = bool(item.get("allowVolumeExpansion"))
+        return item["metadata"]["name"], {"provisioner": item["provisioner"], "allow_volume_expansion": expands}
+
+    return dict(api.list_all(path, entry).items)
+
+
+def timestamp(seconds: float) -> str:
+    return datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+# As a file ---------------------------------------------------------------------------------------------
+
+
+def result(listing: Listing, dest: str | None) -> dict[str, Any]:
+    """What the module returns; with C(dest) the records go there."""
+    told: dict[str, Any] = {
+        "counts": counts(listing.volumes),
+        "cluster_uid": listing.cluster_uid,
+        "complete": listing.complete,
+        "listed_at": listing.listed_at,
+        "volumes": [],
+    }
+    if dest:
+        replace_file(dest, "".join(f"{line}\n" for line in lines(listing)), mode=0o600)
+        return {**told, "dest": dest}
+    return {**told, "volumes": [one.record() for one in listing.volumes]}
+
+
+def lines(listing: Listing) -> Iterator[str]:
+    header: dict[str, Any] = {
+        "schema": SCHEMA,
+        "kind": KIND,
+        "cluster_uid": listing.cluster_uid,
+        "complete": listing.complete,
+        "listed_at": listing.listed_at,
+        "total": listing.total,
+        "storage_classes": listing.classes,
+    }
+    if listing.facts:
+        header["protected_namespaces"] = sorted(listing.facts.protected)
+        header["recycled"] = sorted(listing.facts.recycled)
+        header["live_claims"] = [[*key, uid] for key, uid in sorted(listing.facts.claims.items())]
+    yield json.dumps(header, sort_keys=True)
+    for volume in listing.volumes:
+        yield json.dumps(volume.record(), sort_keys=True)
+    for claim in listing.claims:
+        yield json.dumps(claim, sort_keys=True)
+
+
+def load(path: str) -> Listing:
+    """Raises ValueError that names the line when this is no such file."""
+    with Path(path).open(encoding="utf-8") as stream:
+        return parse(stream, path)
+
+
+def parse(stream: Iterable[str], path: str) -> Listing:
+    listing: Listing | None = None
+    for number, line in enumerate(stream, 1):
+        try:
+            data = json.loads(line)
+            if not isinstance(data, dict):
+                raise ValueError("no object")
+            if listing is None:
+                listing = _header(data)
+            elif data.get("kind") == "PersistentVolumeClaim":
+                listing.claims.append(data)
+            else:
+                listing.volumes.append(Volume.from_record(data))
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{path}: line {number}: {error}; expected a file that clusterkit.storage.pv_info wrote"
+            ) from error
+    if listing is None:
+        raise ValueError(f"{path} is empty; expected a file that clusterkit.storage.pv_info wrote")
+    return listing
+
+
+def _header(data: Mapping[str, Any]) -> Listing:
+    if data.get("kind") != KIND or data.get("schema") != SCHEMA:
+        raise ValueError(f"no header of kind {KIND}, schema {SCHEMA}")
+    listing = Listing([], data["cluster_uid"], data["complete"], data["listed_at"], data["total"])
+    if "protected_namespaces" in data:
+        listing.facts = Facts(
+            frozenset(data["protected_namespaces"]),
+            {(namespace, name): uid for namespace, name, uid in data["live_claims"]},
+            frozenset(data["recycled"]),
+        )
+    listing.classes = data["storage_classes"]
+    return listing

@@ -1,0 +1,382 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Carry out decisions about volumes: many at a time, each under its precondition, and tell of each how it ended."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ansible_collections.clusterkit.storage.plugins.module_utils import _plan, _volume_set
+from ansible_collections.clusterkit.storage.plugins.module_utils._api import Api, ApiError, path_of
+from ansible_collections.clusterkit.storage.plugins.module_utils._reclaim import (
+    Decision,
+    Facts,
+    Request,
+    decide,
+    needs_claim,
+    needs_recyclers,
+)
+from ansible_collections.clusterkit.storage.plugins.module_utils._selection import Selection
+from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import Volume
+
+Item = dict[str, Any]
+STATES = ("changed", "unchanged", "refused", "gone", "stale", "failed", "not_started")
+_BAD = ("stale", "failed", "not_started")
+
+
+@dataclass(frozen=True)
+class Conduct:
+    """How to go about it. C(strict): only what is exactly as the plan saw it may be changed."""
+
+    on_error: str = "continue"
+    strict: bool = False
+    diff: bool = False
+    seconds: float = 120.0  # for which a volume that others change all the time is tried again
+
+
+def gather(api: Api, volumes: Sequence[Volume], request: Request, listed: Iterable[str] = ()) -> Facts:
+    """Read what the decisions hang on, and nothing that they do not."""
+    protected: frozenset[str] = frozenset(listed)
+    if request.release or request.policy in ("Delete", "Recycle"):
+        protected = _volume_set.protected_namespaces(api, protected)
+    claims = _volume_set.live_claims(api, (one.claim[:2] for one in volumes if one.claim and needs_claim(one, request)))
+    recycled: frozenset[str] = frozenset()
+    if any(needs_recyclers(one, request) for one in volumes):
+        recycled = _volume_set.recycled_now(api)
+    unsure = [
+        one
+        for one in volumes
+        if request.release and one.policy == "Delete" and one.is_dynamic and one.phase in ("Released", "Failed")
+    ]
+    if unsure:
+        _volume_set.add_provisioner_states(api, unsure)
+    return Facts(protected, claims, recycled)
+
+
+def outcome(volume: Volume | None, name: str, state: str, reason: str = "", **more: Any) -> Item:
+    item: Item = {"name": name, "state": state}
+    if reason:
+        item["reason"] = reason
+    if volume:
+        item |= {"uid": volume.uid, "phase": volume.phase, "policy": volume.policy, "claim": volume.claim_name or None}
+    return {**item, **more}
+
+
+class Run:
+    """One run over many volumes."""
+
+    def __init__(self, api: Api, request: Request, listed: Iterable[str], conduct: Conduct) -> None:
+        self._api = api
+        self._request = request
+        self._listed = frozenset(listed)
+        self._conduct = conduct
+        self._stopped = threading.Event()
+        self.diffs: list[dict[str, str]] = []
+
+    def carry_out(self, decisions: Sequence[Decision]) -> list[Item]:
+        """Patch what is to be changed; an item for each decision, in order."""
+        stop_early = self._conduct.on_error == "stop"
+
+        def one(decision: Decision) -> Item:
+            volume = decision.volume
+            if decision.refusal:
+                return outcome(volume, volume.name, "refused", decision.refusal)
+            if not decision.patch:
+                return outcome(volume, volume.name, "unchanged")
+            if self._stopped.is_set():
+                return outcome(volume, volume.name, "not_started", "another volume failed, and on_error is stop")
+            item = self._change(decision)
+            if stop_early and item["state"] in _BAD:
+                self._stopped.set()
+            return item
+
+        quick = [one(decision) if decision.refusal or not decision.patch else None for decision in decisions]
+        changing = [number for number, item in enumerate(quick) if item is None]
+        for number, item in zip(changing, self._api.each(lambda number: one(decisions[number]), changing)):
+            quick[number] = item
+        return [item for item in quick if item is not None]
+
+    def _change(self, decision: Decision) -> Item:
+        before, began, uncertain, pause = decision.volume, time.monotonic(), False, 0.01
+        path = path_of("persistentvolumes", before.name)
+        while True:
+            try:
+                now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+                after = Volume.of(self._api.patch(path, decision.body(self._request, now)))
+                return self._changed(before, after, decision.note)
+            except ApiError as error:
+                if error.gone:
+                    return outcome(None, before.name, "gone", "does not exist any more")
+                if not error.conflict:
+                    doubt = "; the change may have taken effect all the same" if error.uncertain else ""
+                    return outcome(decision.volume, before.name, "failed", f"{error}{doubt}")
+                uncertain = uncertain or error.uncertain
+            try:
+                judged = self._judge_again(before, uncertain)
+            except ApiError as error:
+                return outcome(decision.volume, before.name, "failed", str(error))
+            if not isinstance(judged, Decision):
+                return judged
+            decision = judged
+            if time.monotonic() - began > self._conduct.seconds:
+                reason = f"others changed it all the time for {self._conduct.seconds:.0f} s"
+                return outcome(decision.volume, before.name, "failed", reason)
+            time.sleep(pause * random.random())  # noqa: S311 (no secret)
+            pause = min(pause * 2, 1.0)
+
+    def _judge_again(self, before: Volume, uncertain: bool) -> Decision | Item:
+        """Read what the volume is by now, and decide anew: somebody else has changed it, or a lost answer was ours."""
+        volume = _volume_set.read_volume(self._api, before.name)
+        if volume is None:
+            return outcome(None, before.name, "gone", "does not exist any more")
+        if volume.uid != before.uid:
+            return outcome(volume, before.name, "stale", "is another volume by now: it was deleted and made again")
+        taken = before.claim and volume.claim and before.claim[2] != volume.claim[2]
+        if uncertain and self._request.release and volume.phase in ("Available", "Bound") and taken:
+            return self._changed(before, volume, f"is {volume.phase} to {volume.claim_name} by now")
+        decision = decide(volume, self._request, gather(self._api, [volume], self._request, self._listed))
+        if decision.refusal:
+            return outcome(volume, before.name, "refused", decision.refusal)
+        if not decision.patch:
+            return self._changed(before, volume, "") if uncertain else outcome(volume, before.name, "unchanged")
+        if self._conduct.strict:
+            return outcome(volume, before.name, "stale", "has changed since the plan was made; make a new plan")
+        return decision
+
+    def _changed(self, before: Volume, after: Volume, note: str) -> Item:
+        if self._conduct.diff:
+            self.diffs.append(difference(before, after))
+        then = {"phase": before.phase, "policy": before.policy, "claim": before.claim_name or None}
+        item = outcome(after, after.name, "changed", before=then)
+        return {**item, "note": note} if note else item
+
+    # Phases ----------------------------------------------------------------------------------------
+
+    def wait(self, items: Sequence[Item], resource_version: str, phase: str, seconds: float) -> None:
+        """Follow the released volumes until they are C(phase); those that do not get there become C(failed).
+
+        A volume that is Bound has been Available, so that it also ends a wait for Available.
+        """
+        deadline = time.monotonic() + seconds
+        waiting = {item["name"]: item for item in items if item["state"] == "changed" and item.get("note")}
+        good = {"Available": ("Available", "Bound"), "Bound": ("Bound",)}[phase]
+
+        def look(item: Item, volume: Volume) -> bool:
+            item |= {"phase": volume.phase, "claim": volume.claim_name or None}
+            settled = volume.phase in good and (volume.phase != "Bound" or bool(volume.claim and volume.claim[2]))
+            return settled or volume.uid != item["uid"]
+
+        while waiting and time.monotonic() < deadline:
+            try:
+                for kind, data in self._api.watch(_volume_set.VOLUMES, resource_version, deadline):
+                    resource_version = data["metadata"]["resourceVersion"]
+                    item = waiting.get(data["metadata"].get("name", ""))
+                    if item is None or kind == "BOOKMARK":
+                        continue
+                    if kind == "DELETED":
+                        item |= {"state": "gone", "reason": "was deleted while it was waited for"}
+                        del waiting[item["name"]]
+                    elif look(item, Volume.of(data)):
+                        del waiting[item["name"]]
+                    if not waiting:
+                        return
+            except ApiError as error:
+                if error.status != 410:
+                    raise
+                listing = self._api.list_all(_volume_set.VOLUMES, Volume.of)
+                resource_version = listing.resource_version
+                there = {volume.name: volume for volume in listing.items}
+                for name, item in list(waiting.items()):
+                    if name not in there:
+                        item |= {"state": "gone", "reason": "was deleted while it was waited for"}
+                    if name not in there or look(item, there[name]):
+                        del waiting[name]
+        for item in waiting.values():
+            item |= {
+                "state": "failed",
+                "reason": f"was released, but is {item['phase']} and not {phase} after {seconds:.0f} s",
+            }
+
+
+def difference(before: Volume, after: Volume) -> dict[str, str]:
+    def text(volume: Volume) -> str:
+        claim = ", ".join(filter(None, volume.claim)) if volume.claim else "null"
+        lines = [f"persistentVolumeReclaimPolicy: {volume.policy}", f"claimRef: {claim}"]
+        lines += [f"annotations.{key}: {value}" for key, value in sorted(volume.annotations.items())]
+        lines += [f"labels.{key}: {value}" for key, value in sorted(volume.labels.items())]
+        return "\n".join(lines) + "\n"
+
+    header = f"PersistentVolume {before.name}"
+    return {"before": text(before), "after": text(after), "before_header": header, "after_header": header}
+
+
+def summary(items: Iterable[Item]) -> dict[str, int]:
+    found = Counter(item["state"] for item in items)
+    return {state: found[state] for state in STATES}
+
+
+def plan(
+    decisions: Sequence[Decision],
+    request: Request,
+    *,
+    cluster_uid: str,
+    listed_at: str,
+    host: str,
+    missing: Iterable[str] = (),
+) -> dict[str, Any]:
+    """The decisions as a plan."""
+
+    def step(decision: Decision) -> dict[str, Any]:
+        volume = decision.volume
+        return {
+            "item": volume.name,
+            "precondition": decision.precondition,
+            "before": words(volume.phase, volume.policy, volume.claim_name),
+            "after": _after(decision, request),
+            "reason": decision.note or "policy, labels or annotations differ",
+        }
+
+    refusals = [{"item": one.volume.name, "reason": one.refusal} for one in decisions if one.refusal]
+    refusals += [{"item": name, "reason": "does not exist"} for name in missing]
+    return _plan.make(
+        "reclaim",
+        cluster_uid=cluster_uid,
+        listed_at=listed_at,
+        request=request.plain(),
+        steps=[step(one) for one in decisions if one.patch],
+        refusals=refusals,
+        unchanged=sum(1 for one in decisions if not one.patch and not one.refusal),
+        host=host,
+    )
+
+
+def words(phase: str, policy: str, claim: str) -> str:
+    return ", ".join(filter(None, [phase, policy, claim]))
+
+
+def _after(decision: Decision, request: Request) -> str:
+    volume = decision.volume
+    policy = request.policy or volume.policy
+    if "claimRef" not in decision.patch.get("spec", {}):
+        return words(volume.phase, policy, volume.claim_name)
+    return words("Available", policy, f"reserved for {volume.claim_name}" if request.release == "reserved" else "open")
+
+
+def from_plan(
+    found: Mapping[str, Any], volumes: Mapping[str, Volume], judge: Callable[[Volume], Decision]
+) -> list[Decision | Item]:
+    """For each step the decision on the volume as it is now, or why it must not be touched."""
+    answers: list[Decision | Item] = []
+    for step in found["steps"]:
+        volume, wanted = volumes.get(step["item"]), step["precondition"]
+        if volume is None:
+            answers.append(outcome(None, step["item"], "gone", "does not exist any more"))
+            continue
+        decision = judge(volume)
+        as_planned = (volume.uid, volume.resource_version) == (wanted["uid"], wanted["resource_version"])
+        if as_planned or (volume.uid == wanted["uid"] and not decision.patch and not decision.refusal):
+            answers.append(decision)
+        else:
+            answers.append(
+                outcome(volume, volume.name, "stale", "has changed since the plan was made; make a new plan")
+            )
+    return answers
+
+
+# The whole of it -----------------------------------------------------------------------------------------
+
+
+@dataclass
+class Outcome:
+    """What a run did. C(problem) says why it counts as failed."""
+
+    items: list[Item]
+    diffs: list[dict[str, str]]
+    problem: str = ""
+    plan_id: str | None = None
+
+    @property
+    def changed(self) -> bool:
+        return any(item["state"] == "changed" or "before" in item for item in self.items)
+
+
+def reclaim(api: Api, given: Mapping[str, Any], *, check_mode: bool, diff: bool) -> Outcome:
+    """Do what the arguments of the module say. Raises ValueError when they make no sense, ApiError when nothing works.
+
+    Nothing is changed before all volumes were judged.
+    """
+    found = _plan.load(given["plan"], "reclaim") if given["plan"] else None
+    request = Request.of(found["request"] if found else given)
+    listed = given["protected_namespaces"]
+    conduct = Conduct(given["on_error"], bool(found), diff, given["retry_timeout"])
+    if found:
+        if found["cluster_uid"] != _volume_set.cluster_uid(api):
+            raise ValueError(f"{given['plan']}: the plan is for another cluster ({found['cluster_uid']})")
+        chosen = _volume_set.read_named(api, [step["item"] for step in found["steps"]])
+    elif given["volumes"] is not None:
+        if not given["volumes"]:
+            raise ValueError("volumes is empty: no volume means none, never all")
+        chosen = _volume_set.read_named(api, given["volumes"])
+    else:
+        selection = Selection(given["selection"])
+        if selection.is_empty:
+            raise ValueError('selection is empty, which never means all; to mean all volumes, say names: ["*"]')
+        chosen = _volume_set.read_selected(api, selection)
+    facts = gather(api, chosen.volumes, request, listed)
+    if found:
+        there = {one.name: one for one in chosen.volumes}
+        judged = from_plan(found, there, lambda volume: decide(volume, request, facts))
+    else:
+        judged = [decide(volume, request, facts) for volume in chosen.volumes]
+        judged += [outcome(None, name, "gone", "does not exist") for name in chosen.missing]
+    decisions = [one for one in judged if isinstance(one, Decision)]
+    settled = [one for one in judged if not isinstance(one, Decision)]
+    run = Run(api, request, listed, conduct)
+    problem = _reason_not_to_begin(api, given, decisions, settled)
+    if problem:
+        items = [
+            outcome(one.volume, one.volume.name, "not_started", problem)
+            if one.patch
+            else outcome(one.volume, one.volume.name, "refused" if one.refusal else "unchanged", one.refusal)
+            for one in decisions
+        ]
+        return Outcome(_sorted(items + settled), [], problem)
+    items = run.carry_out(decisions) + settled
+    if given["wait"] and request.release and not check_mode:
+        run.wait(items, chosen.resource_version, given["wait_phase"], given["wait_timeout"])
+    by_name = given["volumes"] is not None or bool(found)
+    return Outcome(_sorted(items), run.diffs, _problem(items, by_name), found["id"] if found else None)
+
+
+def _reason_not_to_begin(
+    api: Api, given: Mapping[str, Any], decisions: Sequence[Decision], settled: Sequence[Item]
+) -> str:
+    changes = sum(1 for one in decisions if one.patch)
+    total = api.count(_volume_set.VOLUMES)[0] if _plan.needs_total(given["max_changes"]) else 0
+    found = _plan.over_limit(changes, given["max_changes"], total)
+    if found or given["on_error"] != "stop" or given["selection"] is not None:
+        return found
+    wrong = [f"{one.volume.name} {one.refusal}" for one in decisions if one.refusal]
+    wrong += [f"{item['name']} {item['reason']}" for item in settled]
+    return f"nothing was done since on_error is stop: {'; '.join(wrong)}" if wrong else ""
+
+
+def _problem(items: Sequence[Item], by_name: bool) -> str:
+    """Volumes that were named must come to what was asked for; those of a selection may be refused."""
+    bad = {*_BAD, "refused", "gone"} if by_name else set(_BAD)
+    wrong = [item for item in items if item["state"] in bad]
+    if not wrong:
+        return ""
+    shown = "; ".join(f"{item['name']} ({item['state']}) {item.get('reason', '')}" for item in wrong[:5])
+    more = f"; and {len(wrong) - 5} more, see items" if len(wrong) > 5 else ""
+    return f"{len(wrong)} of {len(items)} volumes are not as asked for: {shown}{more}"
+
+
+def _sorted(items: Iterable[Item]) -> list[Item]:
+    return sorted(items, key=lambda item: str(item["name"]))

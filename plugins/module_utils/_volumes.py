@@ -1,0 +1,214 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""PersistentVolumes as records: one small object a volume, the same keys everywhere."""
+
+from __future__ import annotations
+
+import datetime
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Optional
+
+from ansible_collections.clusterkit.storage.plugins.module_utils import _addresses, _quantity
+from ansible_collections.clusterkit.storage.plugins.module_utils._shares import covers
+
+SCHEMA = 1
+PROVISIONED_BY = "pv.kubernetes.io/provisioned-by"
+BOUND_BY_CONTROLLER = "pv.kubernetes.io/bound-by-controller"
+_CLASS_ANNOTATION = "volume.beta.kubernetes.io/storage-class"
+_NFS_CSI = "nfs.csi.k8s.io"
+
+Claim = Optional[tuple[str, str, Optional[str]]]  # namespace, name, uid
+
+
+def _shared(text: str | None) -> str | None:
+    """The same words come back in thousands of volumes: keep one copy."""
+    return None if text is None else sys.intern(text)
+
+
+class Volume:
+    """A PersistentVolume. Slots, not a dictionary: a cluster has tens of thousands."""
+
+    __slots__ = (
+        "access_modes", "annotations", "capacity", "claim", "csi_attributes", "csi_driver", "csi_handle", "deleting",
+        "driver", "finalizers", "labels", "mount_options", "name", "path", "phase", "policy", "provisioner",
+        "provisioner_state", "read_only", "released_at", "resource_version", "server", "server_dir", "share",
+        "storage_class", "uid",
+    )  # fmt: skip
+
+    def __init__(self, **values: Any) -> None:
+        for name in self.__slots__:
+            setattr(self, name, values[name])
+
+    name: str
+    uid: str
+    resource_version: str
+    phase: str
+    deleting: str | None
+    policy: str
+    storage_class: str
+    provisioner: str | None
+    provisioner_state: str
+    driver: str
+    csi_driver: str | None
+    csi_handle: str | None
+    csi_attributes: Mapping[str, str]
+    server: str | None
+    path: str | None
+    share: str | None
+    server_dir: str | None
+    read_only: bool
+    capacity: int
+    access_modes: tuple[str, ...]
+    mount_options: tuple[str, ...]
+    claim: Claim
+    finalizers: tuple[str, ...]
+    released_at: str | None
+    annotations: Mapping[str, str]
+    labels: Mapping[str, str]
+
+    @classmethod
+    def of(cls, item: Mapping[str, Any]) -> Volume:
+        """From the object that the API gives. What other objects tell (share, state of the provisioner) comes later."""
+        metadata, spec, status = item["metadata"], item.get("spec") or {}, item.get("status") or {}
+        annotations = metadata.get("annotations") or {}
+        nfs, csi = spec.get("nfs"), spec.get("csi")
+        attributes = (csi or {}).get("volumeAttributes") or {}
+        server, path = None, None
+        if nfs:
+            server, path = nfs.get("server"), nfs.get("path")
+        elif csi and csi.get("driver") == _NFS_CSI and attributes.get("server"):
+            server = attributes["server"]
+            path = (
+                "/".join(
+                    filter(None, [attributes.get("share", "").rstrip("/"), attributes.get("subDir", "").strip("/")])
+                )
+                or "/"
+            )
+        reference = spec.get("claimRef")
+        phase = _shared(status.get("phase") or "Pending")
+        return cls(
+            name=metadata["name"],
+            uid=metadata.get("uid", ""),
+            resource_version=metadata.get("resourceVersion", ""),
+            phase=phase,
+            deleting=metadata.get("deletionTimestamp"),
+            policy=_shared(spec.get("persistentVolumeReclaimPolicy") or "Retain"),
+            storage_class=_shared(annotations.get(_CLASS_ANNOTATION) or spec.get("storageClassName") or ""),
+            provisioner=_shared(annotations.get(PROVISIONED_BY) or (csi or {}).get("driver")),
+            provisioner_state="unknown",
+            driver="nfs" if nfs is not None else "csi" if csi is not None else "other",
+            csi_driver=_shared((csi or {}).get("driver")),
+            csi_handle=(csi or {}).get("volumeHandle"),
+            csi_attributes=attributes,
+            server=_shared(server),
+            path=path,
+            share=None,
+            server_dir=None,
+            read_only=bool((nfs or csi or {}).get("readOnly", False)),
+            capacity=_quantity.to_bytes((spec.get("capacity") or {}).get("storage", "0")),
+            access_modes=tuple(map(sys.intern, spec.get("accessModes") or ())),
+            mount_options=tuple(map(sys.intern, spec.get("mountOptions") or ())),
+            claim=(_shared(reference.get("namespace") or ""), reference.get("name") or "", reference.get("uid") or None)
+            if reference
+            else None,
+            finalizers=tuple(map(sys.intern, metadata.get("finalizers") or ())),
+            # Failed comes after Released: the time of the later one is the safe side of "older than".
+            released_at=status.get("lastPhaseTransitionTime") if phase in ("Released", "Failed") else None,
+            annotations={sys.intern(key): _shared(value) for key, value in annotations.items()},
+            labels={sys.intern(key): _shared(value) for key, value in (metadata.get("labels") or {}).items()},
+        )
+
+    def record(self) -> dict[str, Any]:
+        """As plain data; C(from_record) reads it back."""
+        plain = {name: getattr(self, name) for name in _PLAIN}
+        csi = {"driver": self.csi_driver, "handle": self.csi_handle, "attributes": dict(self.csi_attributes)}
+        claim = dict(zip(("namespace", "name", "uid"), self.claim)) if self.claim else None
+        return {
+            "schema": SCHEMA,
+            **plain,
+            "csi": csi if self.csi_driver else None,
+            "claim": claim,
+            "access_modes": list(self.access_modes),
+            "mount_options": list(self.mount_options),
+            "finalizers": list(self.finalizers),
+            "annotations": dict(self.annotations),
+            "labels": dict(self.labels),
+        }
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Volume:
+        """Raises ValueError when this is no record of a volume, or of a later schema."""
+        if record.get("schema") != SCHEMA:
+            raise ValueError(f"schema is {record.get('schema')!r}; expected {SCHEMA}")
+        try:
+            csi, claim = record["csi"] or {}, record["claim"]
+            return cls(
+                **{name: record[name] for name in _PLAIN},
+                csi_driver=csi.get("driver"),
+                csi_handle=csi.get("handle"),
+                csi_attributes=csi.get("attributes") or {},
+                claim=(claim["namespace"], claim["name"], claim["uid"]) if claim else None,
+                access_modes=tuple(record["access_modes"]),
+                mount_options=tuple(record["mount_options"]),
+                finalizers=tuple(record["finalizers"]),
+                annotations=record["annotations"],
+                labels=record["labels"],
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"no record of a volume: {error}") from error
+
+    @property
+    def claim_name(self) -> str:
+        return f"{self.claim[0]}/{self.claim[1]}" if self.claim else ""
+
+    @property
+    def is_dynamic(self) -> bool:
+        return PROVISIONED_BY in self.annotations
+
+    def place_in(self, servers: Sequence[Mapping[str, Any]]) -> None:
+        """Find the entry of storage_servers that holds the volume, and the directory there."""
+        if not self.server or not self.path or ".." in self.path.split("/"):
+            return
+        known = {one["name"]: [one["name"], *(one.get("addresses") or [])] for one in servers}
+        owners = _addresses.owners(self.server, known)
+        if len(owners) != 1:
+            return
+        shares = [share for one in servers if one["name"] == owners[0] for share in one.get("shares") or []]
+        for share in sorted(shares, key=lambda one: len(one["client_path"]), reverse=True):
+            if covers(share["client_path"], self.path):
+                below = self.path[len(share["client_path"].rstrip("/")) :]
+                self.share = share["server_path"]
+                self.server_dir = share["server_path"].rstrip("/") + below or "/"
+                return
+
+
+_PLAIN = (
+    "name", "uid", "resource_version", "phase", "deleting", "policy", "storage_class", "provisioner",
+    "provisioner_state", "driver", "server", "path", "share", "server_dir", "read_only", "capacity", "released_at",
+)  # fmt: skip
+
+
+def seconds_since(timestamp: str | None, now: float) -> float | None:
+    """Age of a time of the API (RFC 3339); None if there is none."""
+    if not timestamp:
+        return None
+    try:
+        return now - datetime.datetime.fromisoformat(timestamp.replace("Z", "+00:00")).timestamp()
+    except ValueError:
+        return None
+
+
+def counts(volumes: Iterable[Volume]) -> dict[str, Any]:
+    """How many volumes, and how many bytes, by phase, class and policy."""
+    found: dict[str, Any] = {"volumes": 0, "bytes": 0}
+    for what in ("phase", "storage_class", "policy"):
+        numbers: Counter[str] = Counter()
+        sizes: Counter[str] = Counter()
+        for volume in volumes:
+            numbers[getattr(volume, what)] += 1
+            sizes[getattr(volume, what)] += volume.capacity
+        found[f"by_{what}"] = {key: {"volumes": numbers[key], "bytes": sizes[key]} for key in sorted(numbers)}
+        found |= {"volumes": sum(numbers.values()), "bytes": sum(sizes.values())}
+    return found

@@ -1,0 +1,263 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Plans of what is to be done with volumes."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: storage_plan
+short_description: Decide what is to be done with volumes, as a plan that can be read, approved and run later
+version_added: 0.1.0
+description:
+  - Judges the volumes of a file that M(clusterkit.storage.pv_info) wrote with C(plan_for), and writes a plan.
+    Talks to no API and no server; the same input gives the same plan.
+  - Each step names the version of the objects that it was decided on. Whoever runs the plan
+    (M(clusterkit.storage.pv_reclaim), M(clusterkit.storage.pvc_expand)) leaves alone what has changed since.
+  - The id of a plan is a hash of its content; a plan that was edited is refused.
+extends_documentation_fragment:
+  - clusterkit.storage.attributes
+attributes:
+  check_mode:
+    support: full
+    details:
+      - The plan is made and returned, the file is not written.
+  diff_mode:
+    support: none
+  idempotent:
+    support: full
+  platform:
+    description: Target OS or families that can be operated against.
+    support: full
+    platforms: posix
+options:
+  action:
+    description:
+      - What the plan is for.
+    type: str
+    choices: [reclaim, expand]
+    required: true
+  listing:
+    description:
+      - The file that M(clusterkit.storage.pv_info) wrote. Exactly one of O(listing) and O(plan) is needed.
+      - For V(reclaim) it must be of a selection, which the plan then covers wholly; for V(expand) of all volumes.
+    type: path
+  plan:
+    description:
+      - A plan that is there already, to be checked and shown.
+    type: path
+  reclaim:
+    description: For V(reclaim), what is wanted; see M(clusterkit.storage.pv_reclaim).
+    type: dict
+    suboptions:
+      policy:
+        description: Reclaim policy.
+        type: str
+        choices: [Retain, Delete, Recycle]
+      release:
+        description: Whether volumes are opened for any claim, or reserved for their old one.
+        type: str
+        choices: [open, reserved]
+      labels:
+        description: Labels; null removes one.
+        type: dict
+        default: {}
+      annotations:
+        description: Annotations; null removes one.
+        type: dict
+        default: {}
+      time_annotation:
+        description: Annotation for the time of a change.
+        type: str
+      allow_future_deletion:
+        description: Whether data may go with a later claim.
+        type: bool
+        default: false
+      protected_namespaces:
+        description: Namespaces that are protected besides those with the label.
+        type: list
+        elements: str
+        default: []
+  expand:
+    description: For V(expand), what is wanted; see M(clusterkit.storage.pvc_expand).
+    type: dict
+    suboptions:
+      claims:
+        description: The claims.
+        type: list
+        elements: dict
+        suboptions:
+          namespace:
+            description: Namespace.
+            type: str
+            required: true
+          name:
+            description: Name.
+            type: str
+            required: true
+          size:
+            description: Size of this claim.
+            type: str
+      selection:
+        description: Which claims are meant.
+        type: dict
+        suboptions:
+          namespaces:
+            description: Namespaces, or patterns.
+            type: list
+            elements: str
+          names:
+            description: Names, or patterns.
+            type: list
+            elements: str
+          labels:
+            description: Labels with their values.
+            type: dict
+          storage_classes:
+            description: Names of StorageClasses.
+            type: list
+            elements: str
+      size:
+        description: The new size, absolute or relative.
+        type: str
+      allow_delete_policy:
+        description: Whether a volume may grow whose policy is not V(Retain).
+        type: bool
+        default: false
+  max_changes:
+    description:
+      - At most so many steps, as a count or as percent of all volumes of the cluster, rounded up. If there would be
+        more, the module fails and writes nothing.
+    type: str
+  host:
+    description:
+      - Host of the inventory on which the plan is going to be run.
+    type: str
+    default: localhost
+  dest:
+    description:
+      - The file for the plan. It is replaced in one step and has mode 0600.
+    type: path
+author:
+  - The clusterkit.storage authors (@clusterkit)
+seealso:
+  - module: clusterkit.storage.pv_info
+  - module: clusterkit.storage.pv_reclaim
+  - module: clusterkit.storage.pvc_expand
+"""
+
+EXAMPLES = r"""
+- name: List what was left behind
+  clusterkit.storage.pv_info:
+    selection:
+      phases: [Released]
+      released_for: 30d
+    plan_for: reclaim
+    dest: /var/tmp/released.jsonl
+
+- name: Plan to give it free
+  clusterkit.storage.storage_plan:
+    action: reclaim
+    listing: /var/tmp/released.jsonl
+    reclaim:
+      policy: Retain
+      release: reserved
+    max_changes: 10%
+    dest: /var/tmp/reclaim-plan.json
+  register: planned
+
+- name: Show it
+  ansible.builtin.debug:
+    msg: "{{ planned.table }}"
+"""
+
+RETURN = r"""
+id:
+  description: The id of the plan.
+  returned: success
+  type: str
+  sample: 3f8a1c0e9d2b4a77
+table:
+  description: The plan for a person, line by line. Long plans are cut here.
+  returned: success
+  type: list
+  elements: str
+  sample:
+    - "plan 3f8a1c0e9d2b4a77 (reclaim): 1 to change, 0 as wanted, 0 refused"
+    - "item      now                          then                                     why"
+    - "pvc-0e2c  Released, Retain, shop/data  Available, Retain, reserved for shop/data  ..."
+steps:
+  description: Number of steps.
+  returned: success
+  type: int
+  sample: 1
+unchanged:
+  description: Number of items that are as wanted.
+  returned: success
+  type: int
+  sample: 0
+refusals:
+  description: What is not going to be done, and why.
+  returned: success
+  type: list
+  elements: dict
+  sample:
+    - {item: pvc-77aa, reason: "is Bound to shop/data: a volume in use is never released; delete the claim first"}
+dest:
+  description: The file with the plan.
+  returned: with O(dest), or O(plan)
+  type: str
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.clusterkit.storage.plugins.module_utils import _expand, _plan, _planner, _reclaim
+from ansible_collections.clusterkit.storage.plugins.module_utils._files import read_text, replace_file
+
+ARGUMENTS = {
+    "action": {"type": "str", "choices": ["reclaim", "expand"], "required": True},
+    "listing": {"type": "path"},
+    "plan": {"type": "path"},
+    "reclaim": {"type": "dict", "options": _reclaim.ARGUMENTS},
+    "expand": {"type": "dict", "options": _expand.ARGUMENTS, "mutually_exclusive": [("claims", "selection")]},
+    "max_changes": {"type": "str"},
+    "host": {"type": "str", "default": "localhost"},
+    "dest": {"type": "path"},
+}
+
+
+def main() -> None:
+    module = AnsibleModule(
+        ARGUMENTS,
+        supports_check_mode=True,
+        mutually_exclusive=[
+            ("listing", "plan"),
+            ("plan", "dest"),
+            ("reclaim", "expand"),
+            ("plan", "reclaim", "expand"),
+        ],
+        required_one_of=[("listing", "plan")],
+    )
+    given = module.params
+    changed = False
+    try:
+        plan = _planner.plan(given)
+        text = _plan.write(plan)
+        if given["dest"] and read_text(given["dest"]) != text:
+            changed = True
+            if not module.check_mode:
+                replace_file(given["dest"], text, mode=0o600)
+    except (ValueError, OSError) as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(
+        changed=changed,
+        id=plan["id"],
+        table=_plan.table(plan),
+        steps=len(plan["steps"]),
+        unchanged=plan["unchanged"],
+        refusals=plan["refusals"],
+        dest=given["dest"] or given["plan"],
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Growing must never shrink, never change a policy, and leave objects that agree whenever it stops."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.clusterkit.storage.plugins.module_utils import _expand, _expand_run, _plan, _quantity
+from ansible_collections.clusterkit.storage.plugins.module_utils._expand import Growth, Size, decide
+from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import Volume
+from hypothesis import given
+from hypothesis import strategies as st
+
+GROWS = {"gold": {"provisioner": "p", "allow_volume_expansion": True}}
+
+
+def claim(**values: Any) -> dict[str, Any]:
+    made = {
+        "namespace": "shop", "name": "data", "uid": "c1", "resource_version": "3", "deleting": None, "labels": {},
+        "storage_class": "gold", "volume": "pv", "phase": "Bound", "request": "10Gi", "capacity": "10Gi",
+        "conditions": {},
+    }  # fmt: skip
+    return {**made, **values}
+
+
+def volume(**values: Any) -> Volume:
+    spec = {"nfs": {"server": "s", "path": "/nfs/a"}, "capacity": {"storage": "10Gi"}}
+    spec |= {"claimRef": {"namespace": "shop", "name": "data", "uid": "c1"}}
+    metadata = {"name": "pv", "uid": "v1", "resourceVersion": "5"}
+    made = Volume.of({"metadata": metadata, "spec": spec, "status": {"phase": "Bound"}})
+    for name, value in values.items():
+        setattr(made, name, value)
+    return made
+
+
+def applied(growth: Growth, count: int) -> tuple[dict[str, Any], Volume]:
+    """The objects after the first C(count) changes."""
+    assert growth.volume
+    one, two = dict(growth.claim), volume(**{name: getattr(growth.volume, name) for name in Volume.__slots__})
+    for change in growth.changes[:count]:
+        if change.kind == "volume":
+            two.capacity = _quantity.to_bytes(change.body["spec"]["capacity"]["storage"])
+        elif change.kind == "status":
+            one["capacity"] = change.body["status"]["capacity"]["storage"]
+        else:
+            one["request"] = change.body["spec"]["resources"]["requests"]["storage"]
+    return one, two
+
+
+sizes = st.integers(1, 40).map(lambda number: f"{number}Gi")
+claims = st.builds(
+    claim,
+    request=sizes,
+    capacity=sizes,
+    phase=st.sampled_from(["Bound", "Bound", "Pending", "Lost"]),
+    storage_class=st.sampled_from(["gold", "tin", ""]),
+    deleting=st.sampled_from([None, None, "2026"]),
+)
+volumes = st.builds(
+    volume,
+    capacity=sizes.map(_quantity.to_bytes),
+    policy=st.sampled_from(["Retain", "Retain", "Delete", "Recycle"]),
+    driver=st.sampled_from(["nfs", "nfs", "csi", "other"]),
+    phase=st.sampled_from(["Bound", "Bound", "Released"]),
+    deleting=st.sampled_from([None, None, "2026"]),
+    claim=st.sampled_from([("shop", "data", "c1"), ("shop", "data", "c2"), None]),
+)
+
+
+@given(claims, volumes, sizes, st.booleans())
+def test_nothing_shrinks_and_nothing_doubtful_is_touched(
+    one: dict[str, Any], two: Volume, target: str, allow: bool
+) -> None:
+    growth = decide(one, two, GROWS, target, allow_delete_policy=allow)
+    assert not (growth.changes and growth.refusal)
+    if not growth.changes:
+        return
+    assert one["phase"] == "Bound"
+    assert not one["deleting"]
+    assert not two.deleting
+    assert two.driver != "other"
+    assert two.claim == ("shop", "data", "c1")
+    assert two.policy == "Retain" or allow
+    assert "persistentVolumeReclaimPolicy" not in str(growth.changes)
+    size = _quantity.to_bytes(target)
+    for what in (one["request"], one["capacity"], two.capacity):
+        assert _quantity.to_bytes(what) <= size
+    if one["storage_class"] != "gold":
+        assert "request" not in [change.kind for change in growth.changes], "the API would refuse it"
+    assert all(growth.precondition.values())
+
+
+@given(
+    st.lists(st.integers(1, 40), min_size=3, max_size=3).map(sorted), st.integers(1, 40), st.sampled_from(["gold", ""])
+)
+def test_whenever_it_stops_the_objects_agree_and_the_next_run_ends_the_same(
+    gib: list[int], request: int, storage_class: str
+) -> None:
+    # As the API and the controllers keep them: the claim has at most what its volume has.
+    target = f"{gib[2]}Gi"
+    one = claim(capacity=f"{gib[0]}Gi", request=f"{min(request, gib[2])}Gi", storage_class=storage_class)
+    two = volume(capacity=gib[1] * 2**30)
+    growth = decide(one, two, GROWS, target)
+    assert not growth.refusal
+    ends = []
+    for count in range(len(growth.changes) + 1):
+        claim_then, volume_then = applied(growth, count)
+        assert _quantity.to_bytes(claim_then["capacity"]) <= volume_then.capacity
+        if (
+            _quantity.to_bytes(claim_then["request"])
+            == _quantity.to_bytes(target)
+            != _quantity.to_bytes(one["request"])
+        ):
+            assert claim_then["capacity"] == target, "a claim that asks for more than it has waits for a resizer"
+        again = decide(claim_then, volume_then, GROWS, target)
+        assert not again.refusal
+        ends.append(applied(again, len(again.changes)))
+        assert again.changes == growth.changes[count:]
+    for claim_then, volume_then in ends:
+        assert volume_then.capacity == _quantity.to_bytes(target)
+        assert _quantity.to_bytes(claim_then["capacity"]) == volume_then.capacity
+
+
+@given(st.lists(st.tuples(claims, volumes), max_size=5), sizes)
+def test_same_input_same_plan_and_every_step_has_its_precondition(
+    pairs: list[tuple[dict[str, Any], Volume]], target: str
+) -> None:
+    growths = [decide({**one, "name": f"c{n}"}, two, GROWS, target) for n, (one, two) in enumerate(pairs)]
+    told = {"cluster_uid": "c", "listed_at": "t", "host": "localhost"}
+    plan = _expand_run.plan(growths, [], {}, **told)
+    assert plan == _expand_run.plan(growths[::-1], [], {}, **told)
+    assert _plan.read(_plan.write(plan), "expand") == plan
+    for step in plan["steps"]:
+        assert set(step["precondition"]) == {
+            "uid", "resource_version", "volume", "volume_uid", "volume_resource_version",
+        }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "now", "target"),
+    [
+        ("20Gi", 0, "20Gi"),
+        ("1.3Gi", 0, "1395864371200m"),
+        ("1500M", 0, "1500M"),
+        ("+5Gi", 10 * 2**30, "15Gi"),
+        ("+20%", 10 * 2**30, "12Gi"),
+        ("+10%", 2**30, "1127Mi"),
+        ("+0.5Gi", 1395864372, "1932735284"),
+    ],
+)
+def test_sizes_are_absolute_or_relative(text: str, now: int, target: str) -> None:
+    assert Size(text).target(now) == target
+
+
+@given(st.integers(1, 2**50), st.integers(0, 500))
+def test_percent_give_at_least_what_they_say(now: int, percent: int) -> None:
+    grown = _quantity.to_bytes(Size(f"+{percent}%").target(now))
+    assert 0 <= grown - now * (100 + percent) / 100 < 2**20 + 1
+
+
+@pytest.mark.parametrize("wrong", ["", "0", "-5Gi", "20GB", "20%", "+ten", "+-5Gi", "+0", "much"])
+def test_wrong_sizes_are_refused(wrong: str) -> None:
+    with pytest.raises(ValueError, match=r"quantity|is no size"):
+        Size(wrong)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"named": [], "selection": None, "size": "1Gi"}, "never all"),
+        ({"named": None, "selection": {}, "size": "1Gi"}, "never means all"),
+        ({"named": None, "selection": {"names": []}, "size": "1Gi"}, "never means all"),
+        ({"named": None, "selection": {"names": ["*"]}, "size": None}, "no size"),
+        ({"named": [{"namespace": "a", "name": "b"}], "selection": None, "size": None}, r"claims\[0\]: no size"),
+        ({"named": [{"namespace": "a", "name": "b"}] * 2, "selection": None, "size": "1"}, "listed twice"),
+        (
+            {"named": [{"namespace": "a", "name": "b", "size": "x"}], "selection": None, "size": None},
+            r"claims\[0\].size",
+        ),
+    ],
+)
+def test_requests_without_claims_or_sizes_are_refused(arguments: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        _expand.choose([claim()], **arguments)
+
+
+def test_claims_are_chosen_by_every_criterion() -> None:
+    many = [claim(), claim(name="other", labels={"app": "web"}), claim(namespace="bank", storage_class="tin")]
+
+    def names(**selection: Any) -> list[str]:
+        found, _missing = _expand.choose(many, named=None, selection=selection, size="1Gi")
+        return [_expand.name_of(one) for one, _size in found]
+
+    assert names(namespaces=["sh*"]) == ["shop/data", "shop/other"]
+    assert names(names=["data"], storage_classes=["tin"]) == ["bank/data"]
+    assert names(labels={"app": "web"}) == ["shop/other"]
+    named = [{"namespace": "shop", "name": "data"}, {"namespace": "shop", "name": "gone"}]
+    found, missing = _expand.choose(many, named=named, selection=None, size="1Gi")
+    assert (len(found), missing) == (1, ["shop/gone"])
+
+
+def test_the_shares_say_what_they_promise() -> None:
+    one = decide(claim(), volume(), GROWS, "20Gi")
+    alone = volume(name="b", path="/nfs/b")
+    servers = [{"name": "s", "shares": [{"server_path": "/nfs", "client_path": "/nfs", "size": "25Gi"}]}]
+    many = [one.volume, alone]
+    for entry in many:
+        assert entry
+        entry.place_in(servers)
+    gib = 2**30
+    assert _expand.shares(many, [one], servers) == [  # type: ignore[arg-type]
+        {
+            "server": "s",
+            "path": "/nfs",
+            "promised_before": 20 * gib,
+            "promised": 30 * gib,
+            "size": 25 * gib,
+            "overcommitted": 5 * gib,
+        }
+    ]
+    assert _expand.quotas([one]) == [
+        {
+            "server": "s",
+            "path": "/nfs/a",
+            "share": "/nfs",
+            "server_dir": "/nfs/a",
+            "limit": 20 * gib,
+            "claim": "shop/data",
+        }
+    ]

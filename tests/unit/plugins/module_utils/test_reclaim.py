@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""No decision about a volume may lead to the loss of what is on it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+from ansible_collections.clusterkit.storage.plugins.module_utils import _plan, _reclaim_run
+from ansible_collections.clusterkit.storage.plugins.module_utils._reclaim import Facts, Request, decide
+from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import (
+    BOUND_BY_CONTROLLER,
+    PROVISIONED_BY,
+    Volume,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+PHASES = ["Pending", "Available", "Bound", "Released", "Failed"]
+POLICIES = ["Retain", "Delete", "Recycle"]
+
+
+def volume(**values: Any) -> Volume:
+    made = Volume.of(
+        {"metadata": {"name": "pv", "uid": "u1", "resourceVersion": "7"}, "spec": {"nfs": {"server": "s"}}}
+    )
+    for name, value in values.items():
+        setattr(made, name, value)
+    return made
+
+
+def merged(target: Any, patch: Any) -> Any:
+    """RFC 7386."""
+    if not isinstance(patch, dict):
+        return patch
+    result = dict(target) if isinstance(target, dict) else {}
+    for key, value in patch.items():
+        if value is None:
+            result.pop(key, None)
+        else:
+            result[key] = merged(result.get(key), value)
+    return result
+
+
+def as_object(one: Volume) -> dict[str, Any]:
+    spec: dict[str, Any] = {"persistentVolumeReclaimPolicy": one.policy}
+    spec |= {} if one.driver == "other" else {one.driver: {"driver": "x"} if one.driver == "csi" else {"server": "s"}}
+    if one.claim:
+        names = zip(("namespace", "name", "uid"), one.claim, strict=True)
+        spec["claimRef"] = {key: value for key, value in names if value}
+    metadata = {"name": one.name, "uid": one.uid, "resourceVersion": "8", "deletionTimestamp": one.deleting}
+    metadata |= {"annotations": dict(one.annotations), "labels": dict(one.labels)}
+    return {"metadata": metadata, "spec": spec, "status": {"phase": one.phase}}
+
+
+claims = st.one_of(
+    st.none(), st.tuples(st.sampled_from(["shop", "bank"]), st.sampled_from(["a", "b"]), st.sampled_from([None, "c1"]))
+)
+volumes = st.builds(
+    volume,
+    phase=st.sampled_from(PHASES),
+    policy=st.sampled_from(POLICIES),
+    driver=st.sampled_from(["nfs", "csi", "other"]),
+    deleting=st.sampled_from([None, None, "2026-01-01T00:00:00Z"]),
+    claim=claims,
+    provisioner_state=st.sampled_from(["running", "stopped", "unknown"]),
+    annotations=st.dictionaries(
+        st.sampled_from([PROVISIONED_BY, BOUND_BY_CONTROLLER, "example.com/why"]), st.sampled_from(["x", "y"])
+    ),
+    labels=st.dictionaries(st.sampled_from(["app"]), st.sampled_from(["x", "y"])),
+)
+facts = st.builds(
+    Facts,
+    protected=st.frozensets(st.sampled_from(["shop", "bank"])),
+    claims=st.dictionaries(
+        st.tuples(st.sampled_from(["shop", "bank"]), st.sampled_from(["a", "b"])), st.sampled_from(["c1", "c2"])
+    ),
+    recycled=st.frozensets(st.just("pv")),
+)
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> Request:
+    made = Request(
+        policy=draw(st.sampled_from([None, *POLICIES])),
+        release=draw(st.sampled_from([None, "open", "reserved"])),
+        labels=draw(st.dictionaries(st.just("app"), st.sampled_from(["x", None]))),
+        annotations=draw(st.dictionaries(st.just("example.com/why"), st.sampled_from(["x", None]))),
+        time_annotation=draw(st.sampled_from([None, "example.com/when"])),
+        allow_future_deletion=draw(st.booleans()),
+    )
+    try:
+        made.check()
+    except ValueError:
+        return dataclasses.replace(made, policy="Retain")
+    return made
+
+
+@given(volumes, requests(), facts)
+def test_what_protects_data_is_never_broken(one: Volume, request: Request, known: Facts) -> None:
+    decision = decide(one, request, known)
+    assert not (decision.patch and decision.refusal)
+    if not decision.patch:
+        return
+    body = decision.body(request, "2026-01-01T00:00:00Z")
+    assert body["metadata"]["resourceVersion"] == "7", "no patch without its precondition"
+    assert "finalizers" not in body["metadata"]
+    assert one.driver != "other"
+    after = Volume.of(merged(as_object(one), body))
+    living = known.claims.get(one.claim[:2]) if one.claim else None
+    if after.policy != one.policy and after.policy != "Retain":
+        assert request.allow_future_deletion
+        assert one.phase in ("Bound", "Available")
+        assert not one.deleting
+        assert not (one.claim and one.claim[0] in known.protected)
+        assert not (one.claim and one.claim[2]) or living == one.claim[2], "a claim that is gone: it would go at once"
+    if after.claim != one.claim:
+        assert request.release
+        assert one.phase in ("Released", "Failed", "Available")
+        assert not one.deleting
+        assert one.claim
+        assert one.claim[0] not in known.protected
+        assert not one.claim[2] or living is None, "the old claim exists"
+        assert not one.claim[2] or (one.policy != "Recycle" and one.name not in known.recycled)
+        if one.claim[2] and one.policy == "Delete" and one.is_dynamic:
+            assert one.provisioner_state == "stopped", "its provisioner may be deleting the directory"
+        if one.phase in ("Released", "Failed"):
+            assert after.policy == "Retain" or request.allow_future_deletion
+        assert BOUND_BY_CONTROLLER not in after.annotations
+        if request.release == "reserved":
+            assert after.claim == (*one.claim[:2], None)
+        else:
+            assert after.claim is None
+
+
+@given(volumes, requests(), facts)
+def test_what_was_done_is_not_done_again(one: Volume, request: Request, known: Facts) -> None:
+    decision = decide(one, request, known)
+    if decision.patch:
+        after = Volume.of(merged(as_object(one), decision.body(request, "2026-01-01T00:00:00Z")))
+        if after.claim != one.claim:
+            after.phase = "Available"  # as the controller does
+        again = decide(after, request, known)
+        assert (again.patch, again.refusal) == ({}, "")
+
+
+@given(st.lists(volumes, max_size=6), requests(), facts)
+def test_same_input_same_plan_and_every_step_has_its_precondition(
+    many: list[Volume], request: Request, known: Facts
+) -> None:
+    for number, one in enumerate(many):
+        one.name = f"pv-{number}"
+
+    def plan(order: list[Volume]) -> dict[str, Any]:
+        decisions = [decide(one, request, known) for one in order]
+        return _reclaim_run.plan(decisions, request, cluster_uid="c", listed_at="t", host="localhost")
+
+    made = plan(many)
+    assert made == plan(many[::-1])
+    assert all(step["precondition"] == {"uid": "u1", "resource_version": "7"} for step in made["steps"])
+    assert len(made["steps"]) + len(made["refusals"]) + made["unchanged"] == len(many)
+    assert _plan.read(_plan.write(made), "reclaim") == made
+
+
+def test_the_time_comes_only_with_another_change() -> None:
+    request = Request(policy="Retain", time_annotation="example.com/when")
+    assert not decide(volume(policy="Retain"), request, Facts()).patch
+    body = decide(volume(policy="Delete", phase="Bound"), request, Facts()).body(request, "now")
+    assert body["metadata"]["annotations"] == {"example.com/when": "now"}
+
+
+@pytest.mark.parametrize(
+    ("given_request", "words"),
+    [
+        ({}, "nothing is asked for"),
+        ({"policy": "Delete"}, "allow_future_deletion"),
+        ({"policy": "Delete", "release": "open", "allow_future_deletion": True}, "exclude each other"),
+        ({"annotations": {PROVISIONED_BY: "x"}}, "belongs to Kubernetes"),
+        ({"labels": {"a b": "x"}}, "is not a key"),
+        ({"labels": {"app": "no good"}}, "is not the value of a label"),
+        ({"labels": {"app": ["x"]}}, "is not a text"),
+        ({"policy": "Retain", "time_annotation": "kubernetes.io/when"}, "belongs to Kubernetes"),
+    ],
+)
+def test_wrong_requests_are_refused_in_words(given_request: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        Request.of(given_request)
+
+
+RELEASED = {"phase": "Released", "claim": ("shop", "a", "c1")}
+
+
+@pytest.mark.parametrize(
+    ("values", "known", "words"),
+    [
+        ({"phase": "Bound", "claim": ("shop", "a", "c1")}, Facts(), "is Bound to shop/a"),
+        (RELEASED, Facts(protected=frozenset({"shop"})), 'protected namespace "shop"'),
+        (RELEASED, Facts(claims={("shop", "a"): "c2"}), "exists again, with another uid"),
+        (RELEASED, Facts(claims={("shop", "a"): "c1"}), "still exists"),
+        (RELEASED, Facts(recycled=frozenset({"pv"})), "recycler pod is emptying it"),
+        (RELEASED, Facts(recycled=frozenset({"s:None"})), "recycler pod is emptying it"),
+        ({**RELEASED, "policy": "Recycle"}, Facts(), "the controller may be emptying it"),
+        ({**RELEASED, "deleting": "2026"}, Facts(), "is being deleted since 2026"),
+        ({**RELEASED, "phase": "Available"}, Facts(), "about to be bound or released"),
+        ({"phase": "Pending"}, Facts(), "names no claim"),
+    ],
+)
+def test_release_is_refused_with_the_reason(values: dict[str, Any], known: Facts, words: str) -> None:
+    decision = decide(volume(**values), Request(policy="Retain", release="reserved"), known)
+    assert words in decision.refusal

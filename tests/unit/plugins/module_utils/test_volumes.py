@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Records of volumes say what the API said, also years later from a file."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from ansible_collections.clusterkit.storage.plugins.module_utils import _api, _listing, _selection, _volume_set
+from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import Volume, counts
+from hypothesis import given
+from hypothesis import strategies as st
+
+NFS = {
+    "metadata": {
+        "name": "pvc-1",
+        "uid": "u1",
+        "resourceVersion": "12",
+        "annotations": {"pv.kubernetes.io/provisioned-by": "fuseim.pri/ifs"},
+        "labels": {"app": "web"},
+        "finalizers": ["kubernetes.io/pv-protection"],
+    },
+    "spec": {
+        "capacity": {"storage": "1.3Gi"},
+        "accessModes": ["ReadWriteMany"],
+        "persistentVolumeReclaimPolicy": "Retain",
+        "storageClassName": "managed",
+        "mountOptions": ["hard"],
+        "nfs": {"server": "192.0.2.10", "path": "/nfs/k8s/dpv/a"},
+        "claimRef": {"namespace": "shop", "name": "data", "uid": "c1"},
+    },
+    "status": {"phase": "Released", "lastPhaseTransitionTime": "2026-03-01T12:00:00Z"},
+}
+CSI = {
+    "metadata": {"name": "csi-1"},
+    "spec": {
+        "csi": {
+            "driver": "nfs.csi.k8s.io",
+            "volumeHandle": "s#share#d#u#",
+            "volumeAttributes": {"server": "s", "share": "/share", "subDir": "d"},
+        }
+    },
+}
+SERVERS = [
+    {
+        "name": "tank",
+        "addresses": ["192.0.2.10"],
+        "shares": [
+            {"server_path": "/data", "client_path": "/"},
+            {"server_path": "/srv/k8s", "client_path": "/nfs/k8s"},
+        ],
+    }
+]
+NOW = 1772366400.0 + 86400  # a day after the release
+
+
+def test_a_record_has_all_that_the_life_cycle_needs() -> None:
+    one = Volume.of(NFS)
+    one.place_in(SERVERS)
+    assert one.record() == {
+        "schema": 1, "name": "pvc-1", "uid": "u1", "resource_version": "12", "phase": "Released", "deleting": None,
+        "policy": "Retain", "storage_class": "managed", "provisioner": "fuseim.pri/ifs",
+        "provisioner_state": "unknown", "driver": "nfs", "csi": None, "server": "192.0.2.10",
+        "path": "/nfs/k8s/dpv/a", "share": "/srv/k8s", "server_dir": "/srv/k8s/dpv/a", "read_only": False,
+        "capacity": 1395864372, "access_modes": ["ReadWriteMany"], "mount_options": ["hard"],
+        "claim": {"namespace": "shop", "name": "data", "uid": "c1"}, "finalizers": ["kubernetes.io/pv-protection"],
+        "released_at": "2026-03-01T12:00:00Z",
+        "annotations": {"pv.kubernetes.io/provisioned-by": "fuseim.pri/ifs"}, "labels": {"app": "web"},
+    }  # fmt: skip
+
+
+def test_csi_volumes_of_nfs_tell_server_and_path() -> None:
+    record = Volume.of(CSI).record()
+    assert (record["driver"], record["server"], record["path"]) == ("csi", "s", "/share/d")
+    assert record["provisioner"] == record["csi"]["driver"] == "nfs.csi.k8s.io"
+    assert Volume.of({"metadata": {"name": "x"}, "spec": {"hostPath": {}}}).driver == "other"
+
+
+def test_a_path_that_leaves_the_share_is_placed_nowhere() -> None:
+    one = Volume.of(NFS)
+    one.path = "/nfs/k8s/../../etc"
+    one.place_in(SERVERS)
+    assert one.server_dir is None
+
+
+@given(
+    st.sampled_from([NFS, CSI]),
+    st.dictionaries(st.text(min_size=1), st.text()),
+    st.one_of(st.none(), st.tuples(st.text(), st.text(), st.one_of(st.none(), st.text(min_size=1)))),
+)
+def test_records_survive_a_file(item: dict[str, Any], labels: dict[str, str], claim: Any) -> None:
+    one = Volume.of(item)
+    one.labels, one.claim = labels, claim
+    listing = _listing.Listing([one], "c", True, "2026-03-01T12:00:00Z", 1)
+    again = _listing.parse([f"{line}\n" for line in _listing.lines(listing)], "f")
+    assert again.volumes[0].record() == json.loads(json.dumps(one.record()))
+    assert (again.cluster_uid, again.complete, again.total) == ("c", True, 1)
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ([], "is empty"),
+        (["{}"], "line 1: no header of kind VolumeSet"),
+        (["nonsense"], "line 1"),
+        (['{"schema": 2, "kind": "VolumeSet"}'], "line 1"),
+    ],
+)
+def test_what_is_no_listing_is_refused(lines: list[str], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        _listing.parse(lines, "f")
+
+
+def test_a_record_of_a_later_schema_is_refused() -> None:
+    header = next(_listing.lines(_listing.Listing([], "c", True, "t")))
+    with pytest.raises(ValueError, match="line 2: schema is 7; expected 1"):
+        _listing.parse([header, json.dumps(Volume.of(NFS).record() | {"schema": 7})], "f")
+
+
+@pytest.mark.parametrize(
+    ("criteria", "fits"),
+    [
+        ({"names": ["pvc-*"]}, True), ({"names": ["pvc"]}, False), ({"storage_classes": ["managed"]}, True),
+        ({"storage_classes": [""]}, False), ({"provisioners": ["fuseim.pri/ifs"]}, True), ({"drivers": ["nfs"]}, True),
+        ({"drivers": ["nfs.csi.k8s.io"]}, False), ({"phases": ["Bound"]}, False), ({"policies": ["Retain"]}, True),
+        ({"server": "192.0.2.10"}, True), ({"server": "192.0.2.1"}, False), ({"path_prefix": "/nfs/k8s"}, True),
+        ({"path_prefix": "/nfs/k"}, False), ({"claim_namespaces": ["sh*"]}, True), ({"claim_namespaces": ["a"]}, False),
+        ({"released_for": "1d"}, True), ({"released_for": "1d1s"}, False), ({"abandoned": True}, False),
+        ({"abandoned": False}, True), ({"phases": ["Released"], "policies": ["Delete"]}, False),
+    ],
+)  # fmt: skip
+def test_every_criterion_must_fit(criteria: dict[str, Any], fits: bool) -> None:
+    assert _selection.Selection(criteria).fits(Volume.of(NFS), NOW) is fits
+
+
+def test_a_volume_of_unknown_age_is_never_older_than_anything() -> None:
+    for time in (None, "yesterday"):
+        one = Volume.of(NFS)
+        one.released_at = time
+        assert not _selection.Selection({"released_for": "0s"}).fits(one, NOW)
+
+
+@pytest.mark.parametrize(
+    ("criteria", "words"),
+    [
+        ({"names": []}, "selection.names is empty"),
+        ({"server": ""}, "selection.server is empty"),
+        ({"phase": ["Bound"]}, '"phase" is not a criterion'),
+        ({"released_for": "3 days"}, "is not a length of time"),
+        ({"released_for": "30"}, "is not a length of time"),
+    ],
+)
+def test_criteria_that_make_no_sense_are_refused(criteria: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        _selection.Selection(criteria)
+
+
+def test_counts_add_up() -> None:
+    found = counts([Volume.of(NFS), Volume.of(CSI)])
+    assert (found["volumes"], found["bytes"]) == (2, 1395864372)
+    assert found["by_phase"] == {"Pending": {"volumes": 1, "bytes": 0}, "Released": {"volumes": 1, "bytes": 1395864372}}
+    assert counts([])["volumes"] == 0
+
+
+class Objects:
+    """An API that has these collections; a field selector names one object."""
+
+    def __init__(self, **kinds: list[dict[str, Any]]) -> None:
+        self.kinds = kinds
+
+    def list_all(self, path: str, convert: Any, query: dict[str, str] | None = None) -> Any:
+        items = self.kinds.get(path.rsplit("/", 1)[1], [])
+        name = (query or {}).get("fieldSelector", "").partition("=")[2]
+        kept = [convert(one) for one in items if not name or one["metadata"]["name"] == name]
+        return _api.Listing([one for one in kept if one is not None], "1", NOW)
+
+
+def deployment(ready: int, leader: str = "true", name: str = "example.com/nfs") -> dict[str, Any]:
+    env = [{"name": "PROVISIONER_NAME", "value": name}, {"name": "ENABLE_LEADER_ELECTION", "value": leader}]
+    template = {"spec": {"containers": [{"env": env}]}}
+    return {"metadata": {"name": "d"}, "spec": {"template": template}, "status": {"readyReplicas": ready}}
+
+
+def lease(time: str) -> dict[str, Any]:
+    return {"metadata": {"name": "example.com-nfs"}, "spec": {"renewTime": time, "holderIdentity": "pod"}}
+
+
+def endpoints(time: str) -> dict[str, Any]:
+    leader = json.dumps({"holderIdentity": "pod", "renewTime": time}, separators=(",", ":"))
+    return {
+        "metadata": {"name": "example.com-nfs", "annotations": {"control-plane.alpha.kubernetes.io/leader": leader}}
+    }
+
+
+FRESH, STALE = "2026-03-02T11:59:30.000000Z", "2026-03-02T11:58:30.000000Z"
+
+
+@pytest.mark.parametrize(
+    ("objects", "state"),
+    [
+        ({}, "stopped"),
+        ({"leases": [lease(FRESH)]}, "running"),
+        ({"leases": [lease(STALE)]}, "stopped"),
+        ({"endpoints": [endpoints(FRESH)]}, "running"),
+        ({"endpoints": [endpoints(STALE)]}, "stopped"),
+        ({"leases": [lease(STALE)], "deployments": [deployment(1)]}, "stopped"),
+        ({"leases": [lease(STALE)], "deployments": [deployment(1, "false")]}, "running"),
+        ({"deployments": [deployment(1)]}, "running"),
+        ({"deployments": [deployment(0)]}, "stopped"),
+        ({"deployments": [deployment(1, name="other")]}, "stopped"),
+    ],
+)
+def test_a_provisioner_runs_if_its_lock_is_fresh_or_a_pod_is_ready(objects: dict[str, Any], state: str) -> None:
+    api: Any = Objects(**objects)
+    assert _volume_set.provisioner_states(api, ["example.com/nfs"]) == {"example.com/nfs": state}

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The modules for the Kubernetes API from arguments to result, where that needs no API."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+from ansible.module_utils import basic
+from ansible_collections.clusterkit.storage.plugins.doc_fragments import api as fragment
+from ansible_collections.clusterkit.storage.plugins.module_utils import _api_module, _listing
+from ansible_collections.clusterkit.storage.plugins.module_utils._api_module import API_ARGUMENTS, access_arguments
+from ansible_collections.clusterkit.storage.plugins.module_utils._reclaim import Facts
+from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import Volume
+from ansible_collections.clusterkit.storage.plugins.modules import pv_info, pv_reclaim, pvc_expand, storage_plan
+
+ROOT = Path(__file__).resolve().parents[4]
+API_MODULES = [pv_info, pv_reclaim, pvc_expand]
+
+
+def run(
+    module: ModuleType,
+    arguments: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    check_mode: bool = False,
+) -> tuple[dict[str, Any], str]:
+    given = {"_ansible_check_mode": check_mode, "_ansible_inject_invocation": True, **arguments}
+    monkeypatch.setattr(basic, "_ANSIBLE_ARGS", json.dumps({"ANSIBLE_MODULE_ARGS": given}).encode())
+    monkeypatch.setattr(basic, "_ANSIBLE_PROFILE", "legacy", raising=False)
+    with pytest.raises(SystemExit):
+        module.main()
+    output = capsys.readouterr().out
+    return json.loads(output), output
+
+
+@pytest.mark.parametrize("module", [*API_MODULES, storage_plan])
+def test_the_documented_options_are_those_that_exist(module: ModuleType) -> None:
+    def compare(documented: dict[str, Any], existing: dict[str, Any]) -> None:
+        assert set(documented) == set(existing)
+        for name, option in existing.items():
+            for key in ("type", "elements", "default", "required", "choices"):
+                assert documented[name].get(key) == option.get(key), (name, key)
+            compare(documented[name].get("suboptions", {}), option.get("options", {}))
+
+    documentation = yaml.safe_load(module.DOCUMENTATION)
+    fragments, documented = documentation["extends_documentation_fragment"], {}
+    if "clusterkit.storage.api.selection" in fragments:
+        documented |= yaml.safe_load(fragment.ModuleDocFragment.SELECTION)["options"]
+    compare(documented | documentation["options"], module.ARGUMENTS)
+    assert ("kubernetes.core.k8s_auth_options" in fragments) is (module in API_MODULES)
+
+
+def test_the_documented_timeouts_are_those_that_exist() -> None:
+    documented = yaml.safe_load(fragment.ModuleDocFragment.DOCUMENTATION)["options"]
+    assert {name: (one["type"], one["default"]) for name, one in documented.items()} == {
+        name: (one["type"], one["default"]) for name, one in API_ARGUMENTS.items()
+    }
+
+
+def test_the_action_group_is_sorted_and_complete_and_all_have_the_action() -> None:
+    runtime = yaml.safe_load((ROOT / "meta/runtime.yml").read_text())
+    files = (ROOT / "plugins/modules").glob("*.py")
+    takes_access = sorted(one.stem for one in files if "kubernetes.core.k8s_auth_options" in one.read_text())
+    assert runtime["action_groups"]["k8s"] == takes_access
+    own = {one.stem for one in (ROOT / "plugins/action").glob("*.py")}
+    assert own | set(runtime["plugin_routing"]["action"]) == set(takes_access)
+    assert {one["redirect"] for one in runtime["plugin_routing"]["action"].values()} == {"clusterkit.storage.pv_info"}
+
+
+SECRET = "c2VjcmV0"  # noqa: S105 (nobody's)
+KUBECONFIG = {
+    "users": [{"name": "me", "user": {"token": SECRET, "exec": {"env": []}}}],
+    "clusters": [{"cluster": {"server": "https://127.0.0.1:1"}}],
+}
+
+
+@pytest.mark.parametrize("module", API_MODULES)
+@pytest.mark.parametrize("wrong", [{"nonsense": 1}, {"request_timeout": "soon"}, {}])
+def test_what_is_told_of_wrong_arguments_has_no_secrets(
+    module: ModuleType, wrong: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result, output = run(module, {"kubeconfig": KUBECONFIG, **wrong}, monkeypatch, capsys)
+    assert result["failed"]
+    assert SECRET not in output
+    result, output = run(module, {"host": "x", "api_key": SECRET, "password": SECRET, **wrong}, monkeypatch, capsys)
+    assert result["failed"]
+    assert SECRET not in output
+
+
+def test_arguments_come_before_the_environment() -> None:
+    environment = {
+        "K8S_AUTH_KUBECONFIG": "/e/config",
+        "K8S_AUTH_VERIFY_SSL": "no",
+        "K8S_AUTH_PROXY_HEADERS_USER_AGENT": "me",
+        "K8S_AUTH_CONTEXT": "one",
+    }
+    assert access_arguments({"context": "two"}, environment) == {
+        "kubeconfig": "/e/config",
+        "context": "two",
+        "verify_ssl": False,
+        "proxy_headers": {"user_agent": "me"},
+    }
+    assert access_arguments({}, {}) == {}
+
+
+def test_impersonated_groups_are_headers_of_their_own() -> None:
+    given = {"K8S_AUTH_IMPERSONATE_USER": "me", "K8S_AUTH_IMPERSONATE_GROUPS": "a,b,"}
+    assert _api_module.headers_of({}, given) == {"Impersonate-User": ["me"], "Impersonate-Group": ["a", "b"]}
+    assert _api_module.headers_of({"impersonate_groups": ["c,d"]}, given)["Impersonate-Group"] == ["c,d"]
+
+
+def listing(path: Path, complete: bool = False, facts: Facts | None = None) -> str:
+    item = {
+        "metadata": {"name": "pv", "uid": "u", "resourceVersion": "1"},
+        "spec": {"nfs": {"server": "s", "path": "/a"}, "claimRef": {"namespace": "n", "name": "c", "uid": "x"}},
+        "status": {"phase": "Released"},
+    }
+    made = _listing.Listing([Volume.of(item)], "cluster", complete, "2026-01-01T00:00:00Z", 10, facts or Facts())
+    path.write_text("".join(f"{line}\n" for line in _listing.lines(made)))
+    return str(path)
+
+
+def test_a_plan_is_made_shown_kept_and_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = {
+        "action": "reclaim",
+        "listing": listing(tmp_path / "l"),
+        "reclaim": {"release": "reserved"},
+        "dest": str(tmp_path / "plan"),
+    }
+    first, _output = run(storage_plan, arguments, monkeypatch, capsys, check_mode=True)
+    assert first["changed"]
+    assert not (tmp_path / "plan").exists()
+    second, _output = run(storage_plan, arguments, monkeypatch, capsys)
+    third, _output = run(storage_plan, arguments, monkeypatch, capsys)
+    assert (second["changed"], third["changed"], second["id"]) == (True, False, first["id"])
+    assert second["steps"] == 1
+    shown, _output = run(storage_plan, {"action": "reclaim", "plan": str(tmp_path / "plan")}, monkeypatch, capsys)
+    assert shown["table"] == second["table"]
+    assert "Available, Retain, reserved for n/c" in second["table"][2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"reclaim": {"release": "open"}, "max_changes": "0"}, "1 volumes would be changed, but max_changes is 0"),
+        ({"reclaim": {}}, "nothing is asked for"),
+        ({"reclaim": {"policy": "Delete"}}, "allow_future_deletion"),
+        ({"reclaim": {"relase": "open"}}, "relase"),
+        ({"action": "expand", "expand": {"selection": {"names": ["*"]}, "size": "1Gi"}}, "is not of all volumes"),
+    ],
+)
+def test_requests_that_are_wrong_write_no_plan(
+    arguments: dict[str, Any],
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    given = {"action": "reclaim", "listing": listing(tmp_path / "l"), "dest": str(tmp_path / "plan"), **arguments}
+    result, _output = run(storage_plan, given, monkeypatch, capsys)
+    assert result["failed"]
+    assert words in result["msg"]
+    assert not (tmp_path / "plan").exists()
+
+
+def test_a_listing_of_everything_is_no_selection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = {"action": "reclaim", "listing": listing(tmp_path / "l", complete=True), "reclaim": {"release": "open"}}
+    result, _output = run(storage_plan, given, monkeypatch, capsys)
+    assert "never means all" in result["msg"]
