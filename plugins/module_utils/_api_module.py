@@ -36,7 +36,7 @@ _SECRET_KEYS = {
 _HEADERS = {"impersonate_user": "Impersonate-User", "impersonate_groups": "Impersonate-Group"}
 
 
-class ApiModule(AnsibleModule):  # type: ignore[misc]
+class ApiModule(AnsibleModule):  # type: ignore[misc] # ansible-core has no types
     """Adds the arguments of access to the module's own; C(client()) gives the API."""
 
     def __init__(self, argument_spec: Mapping[str, Any], **options: Any) -> None:

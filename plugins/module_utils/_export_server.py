@@ -286,7 +286,7 @@ class _Run:
             mount = mounts.under(point)
             with contextlib.suppress(OSError):
                 # A network file system has its own device, and looking at it may take for ever.
-                if (mount is not None and mount.may_hang) or _device(point) != _device(os.path.dirname(point)):  # noqa: PTH120
+                if (mount is not None and mount.may_hang) or _device(point) != _device(str(Path(point).parent)):
                     own.add(point)
         return replace(mounts, own_device=frozenset(own))
 

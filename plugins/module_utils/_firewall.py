@@ -17,7 +17,6 @@ from typing import Any
 from ansible_collections.clusterkit.storage.plugins.module_utils import _files
 
 NAME = "clusterkit-nfs"
-KINDS = ("firewalld", "nftables", "none", "ufw")
 
 Run = Callable[..., str]  # runs a command, raises when it fails
 

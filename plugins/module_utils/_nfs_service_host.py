@@ -93,7 +93,6 @@ class _Run:
         self.request = request
         self.places = places
         self.outcome = Outcome()
-        self.applying = False
 
     def do(self) -> Outcome:
         request, outcome = self.request, self.outcome
@@ -136,7 +135,6 @@ class _Run:
         ] + (firewall.diff if firewall else [])
         if outcome.steps and not request.check_mode:
             try:
-                self.applying = True
                 self._apply(plan)
                 if firewall is not None and firewall.steps:
                     firewall.apply()

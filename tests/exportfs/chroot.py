@@ -23,7 +23,7 @@ sys.path.insert(0, str(ROOT))
 runpy.run_path(str(ROOT / "tests/unit/conftest.py"))  # the import name of the collection
 
 from ansible_collections.clusterkit.storage.plugins.module_utils import _exports  # noqa: E402 (needs the lines above)
-from ansible_collections.clusterkit.storage.plugins.module_utils._export_server import (  # noqa: E402
+from ansible_collections.clusterkit.storage.plugins.module_utils._export_server import (  # noqa: E402 (as above)
     ExportsError,
     Outcome,
     Places,
@@ -128,18 +128,19 @@ class Server:
 
     def run(self, *argv: str) -> subprocess.CompletedProcess[str]:
         """Run a program as an administrator would."""
-        return self.call(_run, argv)  # type: ignore[no-any-return]
+        done: subprocess.CompletedProcess[str] = self.call(_run, argv)
+        return done
 
     def ensure(self, *exports: dict[str, Any], **more: Any) -> Outcome:
         """Run the module's code."""
-        return self.call(ensure_exports, Request(exports=exports, **{"file": FILE, **more}), Places())  # type: ignore[no-any-return]
+        outcome: Outcome = self.call(ensure_exports, Request(exports=exports, **{"file": FILE, **more}), Places())
+        return outcome
 
     @property
     def state(self) -> tuple[str, str]:
         """The file and the table; "" for what is not there."""
-        return tuple(  # type: ignore[return-value]
-            self.read(name) if self.path(name).exists() else "" for name in (FILE, "/var/lib/nfs/etab")
-        )
+        file, table = (self.read(name) if self.path(name).exists() else "" for name in (FILE, "/var/lib/nfs/etab"))
+        return file, table
 
     @property
     def table(self) -> list[str]:

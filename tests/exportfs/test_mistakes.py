@@ -97,13 +97,13 @@ def test_typo_in_a_path(nine: Server) -> None:
 
 
 def test_path_that_is_a_file(nine: Server) -> None:
-    nine.path("/srv/afile").touch()
-    nine.write("/etc/exports", f"/srv/afile {NETWORK}(rw,no_subtree_check)\n")
+    nine.path("/srv/a-file").touch()
+    nine.write("/etc/exports", f"/srv/a-file {NETWORK}(rw,no_subtree_check)\n")
     nine.run("exportfs", "-ra")
-    assert f"/srv/afile {NETWORK} rw" in nine.table, "exportfs exports it all the same"
+    assert f"/srv/a-file {NETWORK} rw" in nine.table, "exportfs exports it all the same"
     nine.write("/etc/exports", "")
     nine.run("exportfs", "-ra")
-    assert refused(nine, export("afile")).problems == ["exports[0].path: /srv/afile is not a directory"]
+    assert refused(nine, export("a-file")).problems == ["exports[0].path: /srv/a-file is not a directory"]
 
 
 def test_the_same_path_and_client_in_another_file(nine: Server) -> None:

@@ -36,7 +36,7 @@ def test_faults_of_the_api_lose_nothing_and_do_nothing_twice(empty: Cluster, cou
     account = empty.service_account("reclaimer", RIGHTS)
     with proxied(empty, rate) as proxy:
         config = empty.kubeconfig_with(account["users"][0]["user"], proxy.port)
-        request = {"policy": "Retain", "release": "reserved", "labels": {"run": "one"}}
+        request: dict[str, Any] = {"policy": "Retain", "release": "reserved", "labels": {"run": "one"}}
         result = empty.direct("pv_reclaim", kubeconfig=config, selection={"names": ["pv-*"]}, **request)
         assert states(result) == {"changed": count}, (result.get("msg"), proxy.met)
         assert sum(proxy.met.values()) > count * rate / 3, proxy.met
@@ -96,7 +96,10 @@ def test_somebody_who_changes_the_same_volumes_all_the_time(empty: Cluster) -> N
 def test_two_runs_at_once_end_in_what_one_of_them_wants(empty: Cluster) -> None:
     count = 200
     empty.make_released(names(count))
-    wanted = [{"release": "open", "labels": {"by": "a"}}, {"release": "reserved", "labels": {"by": "b"}}]
+    wanted: list[dict[str, Any]] = [
+        {"release": "open", "labels": {"by": "a"}},
+        {"release": "reserved", "labels": {"by": "b"}},
+    ]
     runs = [empty.start("pv_reclaim", selection={"names": ["pv-*"]}, **one) for one in wanted]
     for run in runs:
         output, errors = run.communicate(timeout=120)

@@ -22,7 +22,7 @@ IN_USE, DELETING = "is Bound to", "is being deleted since"
 EMPTIED = "emptying it"
 KEEP = "add policy: Retain"
 # What `release` does to each; a word of the refusal, or the state that the volume gets to.
-TABLE = {
+TABLE: dict[tuple[str, str], str | dict[str, str]] = {
     ("Bound", "*"): IN_USE,
     ("deleting", "*"): DELETING,
     ("Available", "*"): {"open": "unchanged", "reserved": "names no claim"},
@@ -78,7 +78,7 @@ def test_release_in_every_state(empty: Cluster) -> None:
     named = {"-".join(cell).lower(): cell for cell in cells}
     empty.many(lambda name: bring_to(empty, name, *named[name][:3]), named)
     before = empty.volumes()
-    found = {}
+    found: dict[str, Any] = {}
     for release in ("open", "reserved"):
         mine = [name for name, cell in named.items() if cell[3] == release]
         result = empty.direct("pv_reclaim", volumes=mine, release=release, wait=True)
@@ -332,6 +332,6 @@ def test_each_way_to_log_in(empty: Cluster, tmp_path: Path, monkeypatch: pytest.
     assert re.search("certificate verify failed", wrong["msg"])
     refused = empty.direct("pv_info", kubeconfig=None, host=host, api_key="wrong", ca_cert=str(ca))
     assert "does not accept these credentials" in refused["msg"]
-    groups = {"impersonate_user": "somebody", "impersonate_groups": ["one", "system:masters"]}
+    groups: dict[str, Any] = {"impersonate_user": "somebody", "impersonate_groups": ["one", "system:masters"]}
     assert "volumes" in empty.direct("pv_info", **groups), "the second group alone gives the right"
     assert "needs verb" in empty.direct("pv_info", impersonate_user="somebody")["msg"]

@@ -30,7 +30,7 @@ class Pool:
 
     def request(self, method: str, url: str, body: Any = None, **_options: Any) -> Answer:
         self.asked.append((method, url, json.loads(body) if body else None))
-        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        answer: Answer | Exception = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -102,7 +102,7 @@ def test_a_missing_right_is_named() -> None:
 
 
 def test_an_api_that_was_never_there_is_given_up_soon() -> None:
-    one, pauses = api(Pool(urllib3.exceptions.NewConnectionError(None, "refused")), retry=1000)  # type: ignore[arg-type]
+    one, pauses = api(Pool(urllib3.exceptions.NewConnectionError(None, "refused")), retry=1000)
     clock = [0.0]
 
     def sleep(seconds: float) -> None:

@@ -16,7 +16,7 @@ GROWS = {"gold": {"provisioner": "p", "allow_volume_expansion": True}}
 
 
 def claim(**values: Any) -> dict[str, Any]:
-    made = {
+    made: dict[str, Any] = {
         "namespace": "shop", "name": "data", "uid": "c1", "resource_version": "3", "deleting": None, "labels": {},
         "storage_class": "gold", "volume": "pv", "phase": "Bound", "request": "10Gi", "capacity": "10Gi",
         "conditions": {},
@@ -205,11 +205,11 @@ def test_the_shares_say_what_they_promise() -> None:
     alone = volume(name="b", path="/nfs/b")
     servers = [{"name": "s", "shares": [{"server_path": "/nfs", "client_path": "/nfs", "size": "25Gi"}]}]
     many = [one.volume, alone]
-    for entry in many:
-        assert entry
+    placed = [entry for entry in many if entry]
+    for entry in placed:
         entry.place_in(servers)
     gib = 2**30
-    assert _expand.shares(many, [one], servers) == [  # type: ignore[arg-type]
+    assert _expand.shares(placed, [one], servers) == [
         {
             "server": "s",
             "path": "/nfs",

@@ -22,7 +22,7 @@ class Host:
         self.added = False
         self.runs: list[str] = []
 
-    def run(self, *argv: str, stdin: str | None = None) -> str:  # noqa: ARG002
+    def run(self, *argv: str, stdin: str | None = None) -> str:  # noqa: ARG002 (as the real one)
         command = " ".join(argv)
         if "list-services" in command:
             return " ".join(self.permanent if "--permanent" in argv else self.live)

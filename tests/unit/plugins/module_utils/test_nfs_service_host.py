@@ -57,7 +57,7 @@ class Machine:
         self.write("nfsd/nfsv4gracetime", "90\n")
         self.write("nfsd/nfsv4leasetime", "90\n")
 
-    def run(self, argv: Sequence[str], *, timeout: float, stdin: str | None = None) -> Finished:  # noqa: ARG002
+    def run(self, argv: Sequence[str], *, timeout: float, stdin: str | None = None) -> Finished:  # noqa: ARG002 (as the real one)
         words = [Path(argv[0]).name, *argv[1:]]
         out = ""
         if words[1] == "show":

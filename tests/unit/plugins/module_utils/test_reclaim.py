@@ -49,7 +49,12 @@ def as_object(one: Volume) -> dict[str, Any]:
     if one.claim:
         names = zip(("namespace", "name", "uid"), one.claim, strict=True)
         spec["claimRef"] = {key: value for key, value in names if value}
-    metadata = {"name": one.name, "uid": one.uid, "resourceVersion": "8", "deletionTimestamp": one.deleting}
+    metadata: dict[str, Any] = {
+        "name": one.name,
+        "uid": one.uid,
+        "resourceVersion": "8",
+        "deletionTimestamp": one.deleting,
+    }
     metadata |= {"annotations": dict(one.annotations), "labels": dict(one.labels)}
     return {"metadata": metadata, "spec": spec, "status": {"phase": one.phase}}
 

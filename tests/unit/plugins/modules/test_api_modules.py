@@ -48,7 +48,8 @@ def test_the_documented_options_are_those_that_exist(module: ModuleType) -> None
             compare(documented[name].get("suboptions", {}), option.get("options", {}))
 
     documentation = yaml.safe_load(module.DOCUMENTATION)
-    fragments, documented = documentation["extends_documentation_fragment"], {}
+    fragments = documentation["extends_documentation_fragment"]
+    documented: dict[str, Any] = {}
     if "clusterkit.storage.api.selection" in fragments:
         documented |= yaml.safe_load(fragment.ModuleDocFragment.SELECTION)["options"]
     compare(documented | documentation["options"], module.ARGUMENTS)
@@ -152,7 +153,7 @@ def test_a_plan_is_made_shown_kept_and_made_again(
         ({"reclaim": {"release": "open"}, "max_changes": "0"}, "1 volumes would be changed, but max_changes is 0"),
         ({"reclaim": {}}, "nothing is asked for"),
         ({"reclaim": {"policy": "Delete"}}, "allow_future_deletion"),
-        ({"reclaim": {"relase": "open"}}, "relase"),
+        ({"reclaim": {"releases": "open"}}, "releases"),
         ({"action": "expand", "expand": {"selection": {"names": ["*"]}, "size": "1Gi"}}, "is not of all volumes"),
     ],
 )
