@@ -17,8 +17,8 @@ description:
     was read; when a run is stopped in between, nothing contradicts, and the next run does the rest.
   - For volumes with C(spec.csi) the request of the claim becomes the size, and the resizer of the driver is waited for.
   - It never shrinks anything and never changes a reclaim policy.
-  - An NFS server does not know of these sizes. They limit nothing until a project quota is set;
-    RV(quotas) is what to hand to C(clusterkit.storage.nfs_quotas).
+  - An NFS server does not know of these sizes. They limit nothing until a project quota is set on the
+    server; RV(quotas) says which directories need which limit.
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
   - clusterkit.storage.attributes

@@ -24,6 +24,8 @@ attributes:
       - The plan is made and returned, the file is not written.
   diff_mode:
     support: none
+    details:
+      - A plan is what a diff would show.
   idempotent:
     support: full
   platform:

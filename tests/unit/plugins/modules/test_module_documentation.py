@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import re
 from pathlib import Path
@@ -19,6 +20,7 @@ from ansible_collections.clusterkit.storage.plugins.module_utils import (
     _nfs_mounts,
     _nfs_probe,
 )
+from ansible_collections.clusterkit.storage.plugins.module_utils._api_module import API_ARGUMENTS, AUTH_ARG_SPEC
 from ansible_collections.clusterkit.storage.tests.documentation import (
     MODULES,
     ROLES,
@@ -34,20 +36,22 @@ PLUGIN_DOCS = sorted([*ROOT.glob("plugins/modules/*.py"), *ROOT.glob("plugins/fi
 
 
 def argument_spec(module: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What the module hands to AnsibleModule."""
+    """What the module hands to AnsibleModule, with what ApiModule adds."""
 
     class SeenError(Exception):
         pass
 
-    def see(**arguments: Any) -> None:
-        raise SeenError(arguments)
+    def see(argument_spec: dict[str, Any], **_more: Any) -> None:
+        raise SeenError(argument_spec)
 
     code = importlib.import_module(f"ansible_collections.clusterkit.storage.plugins.modules.{module}")
-    monkeypatch.setattr(code, "AnsibleModule", see)
+    talks_to_api = hasattr(code, "ApiModule")
+    monkeypatch.setattr(code, "ApiModule" if talks_to_api else "AnsibleModule", see)
     with pytest.raises(SeenError) as seen:
         code.main()
-    spec: dict[str, Any] = seen.value.args[0]["argument_spec"]
-    return spec
+    access = {**AUTH_ARG_SPEC, **API_ARGUMENTS} if talks_to_api else {}
+    # A validator writes into the defaults of the specification that it is given.
+    return copy.deepcopy({**access, **seen.value.args[0]})
 
 
 def templated(value: Any, option: dict[str, Any]) -> Any:
@@ -123,7 +127,7 @@ def problems(module: str, arguments: dict[str, Any]) -> list[str]:
 def test_names_of_this_collection_in_plugin_documentation_exist(path: Path) -> None:
     filters = {file.stem for file in ROOT.glob("plugins/filter/*.yml")}
     playbooks = {file.stem for file in ROOT.glob("playbooks/*.yml")}
-    fragments = {"attributes"}
+    fragments = {file.stem for file in ROOT.glob("plugins/doc_fragments/*.py")}
     for name in re.findall(r"\bclusterkit\.storage\.([a-z]\w*)", path.read_text()):
         assert name in {*MODULES, *ROLES, *GROUPS, *filters, *playbooks, *fragments, "plugins"}
 
