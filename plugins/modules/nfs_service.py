@@ -96,7 +96,7 @@ options:
     type: int
     default: 120
 author:
-  - The clusterkit.storage authors
+  - The clusterkit.storage authors (@clusterkit)
 seealso:
   - module: clusterkit.storage.nfs_exports
 """
