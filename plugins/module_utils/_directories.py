@@ -19,6 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.clusterkit.storage.plugins.module_utils import _export_mounts, _files, _fstab, _mounts
+from ansible_collections.clusterkit.storage.plugins.module_utils._export_mounts import Mounts
+
 PARENT_MODE = 0o755
 DEFAULT_MODE = "0755"
 MAX_ID = 2**32 - 2
@@ -81,7 +84,7 @@ class Plan:
     warnings: list[str] = field(default_factory=list)
 
 
-def make_plan(items: Sequence[Mapping[str, Any]], *, check_mode: bool = False) -> Plan:
+def make_plan(items: Sequence[Mapping[str, Any]], *, check_mode: bool = False, mounts: Mounts | None = None) -> Plan:
     """Compare the list with what is there. In check mode, unknown names may belong to users made meanwhile."""
     plan = Plan(problems=list_problems(items))
     directories = [_read(number, item, plan, check_mode=check_mode) for number, item in enumerate(items)]
@@ -93,6 +96,13 @@ def make_plan(items: Sequence[Mapping[str, Any]], *, check_mode: bool = False) -
             found = None if missing else _attributes(real_path)
         except ValueError as error:
             plan.problems.append(f"{directory.label}.path: {error}")
+            continue
+        disk = mounts.missing(real_path) if mounts is not None else None
+        if disk not in (None, real_path):  # the mount point itself has to be made by somebody
+            plan.problems.append(
+                f"{directory.label}.path: {directory.path} lies on {disk}, which /etc/fstab has and which is not "
+                "mounted; mount it first"
+            )
             continue
         if real_path in listed:
             plan.problems.append(f"{directory.label}.path: {directory.path} is listed already ({listed[real_path]})")
@@ -316,7 +326,8 @@ class Outcome:
 
 def ensure_directories(items: Sequence[Mapping[str, Any]], *, check_mode: bool) -> Outcome:
     """Make the directories of a list, or say what is wrong with it and change nothing."""
-    plan = make_plan(items, check_mode=check_mode)
+    mounts = Mounts(_mounts.read(), _export_mounts.at_boot(_files.read_text(_fstab.FSTAB) or ""))
+    plan = make_plan(items, check_mode=check_mode, mounts=mounts)
     outcome = Outcome(problems=plan.problems, warnings=plan.warnings)
     if plan.problems:
         outcome.refused = True

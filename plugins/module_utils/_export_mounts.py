@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from ansible_collections.clusterkit.storage.plugins.module_utils import _export_list, _exports
+from ansible_collections.clusterkit.storage.plugins.module_utils import _export_list, _exports, _fstab
 from ansible_collections.clusterkit.storage.plugins.module_utils._export_list import Client, Export
 from ansible_collections.clusterkit.storage.plugins.module_utils._exports import Dialect, Entry
 from ansible_collections.clusterkit.storage.plugins.module_utils._mounts import Mount, MountTable, is_within
@@ -55,6 +55,15 @@ class Mounts:
         """Return the mount point without which an export of this path must not be served."""
         mount = self.under(path)
         return mount.path if mount is not None and mount.path in self.own_device else None
+
+
+def at_boot(fstab: str) -> list[str]:
+    """Return the mount points that are to be mounted at boot, from the content of fstab."""
+    return [
+        line.entry.path
+        for line in _fstab.parse(fstab)
+        if line.entry is not None and line.entry.path.startswith("/") and "noauto" not in line.entry.options
+    ]
 
 
 def guarded(exports: Sequence[Export], real: Mapping[str, str], mounts: Mounts, dialect: Dialect) -> list[Export]:

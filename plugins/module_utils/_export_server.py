@@ -275,12 +275,7 @@ class _Run:
     def _mounts(self, exports: Sequence[Export]) -> Mounts:
         """Look at the mounts and, of those that exports lie on, whether they have a device of their own."""
         table = _mounts.MountTable(_mounts.parse(_files.read_text(self.places.mountinfo) or ""))
-        at_boot = [
-            line.entry.path
-            for line in _fstab.parse(_files.read_text(self.places.fstab) or "")
-            if line.entry is not None and line.entry.path.startswith("/") and "noauto" not in line.entry.options
-        ]
-        mounts = Mounts(table, at_boot)
+        mounts = Mounts(table, _export_mounts.at_boot(_files.read_text(self.places.fstab) or ""))
         own = set()
         for point in _export_mounts.mount_points((self.rules.real_paths[each.path] for each in exports), mounts):
             mount = mounts.under(point)

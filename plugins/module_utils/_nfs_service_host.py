@@ -41,7 +41,7 @@ class Places:
 class Request:
     threads: str = "auto"
     versions: Sequence[str] = ()
-    ports: Mapping[str, int | None] = field(default_factory=dict)
+    ports: Mapping[str, int | None] | None = None
     grace_time: int | None = None
     lease_time: int | None = None
     idmap_domain: str | None = None
@@ -99,7 +99,7 @@ class _Run:
         settings, problems = _nfs_service.read_settings(
             threads=request.threads,
             versions=request.versions,
-            ports=request.ports,
+            ports=request.ports or {},
             grace_time=request.grace_time,
             lease_time=request.lease_time,
             idmap_domain=request.idmap_domain,

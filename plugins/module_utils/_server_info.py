@@ -98,10 +98,18 @@ def _ask(info: ServerInfo, what: str, argv: list[str], places: Places, timeout: 
 
 
 def parse_versions(text: str) -> list[str]:
-    """Return the NFS versions that are served, from "-2 +3 +4 -4.0 +4.1 +4.2"."""
+    """Return the NFS versions that are served, from "-2 +3 +4 -4.0 +4.1 +4.2".
+
+    The kernel never says "+4.0": "+4" implies it unless "-4.0" is there (nfsd_print_version_support, fs/nfsd/nfsctl.c).
+    """
     words = text.split()
-    has_minor = any(re.fullmatch(r"[+-]4\.\d+", word) for word in words)
-    return [word[1:] for word in words if word.startswith("+") and not (word == "+4" and has_minor)]
+    served = []
+    for word in words:
+        if word == "+4":
+            served += [] if {"-4.0", "+4.0"} & set(words) else ["4.0"]
+        elif word.startswith("+"):
+            served.append(word[1:])
+    return served
 
 
 def parse_rpcinfo(text: str) -> list[dict[str, Any]]:

@@ -50,7 +50,6 @@ options:
     description:
       - Fixed ports. What is not given stays as it is; without a fixed one, mountd, statd and lockd choose at random.
     type: dict
-    default: {}
     suboptions:
       nfs:
         description: Port of nfsd itself, 2049 by default.
@@ -177,7 +176,6 @@ ARGUMENT_SPEC = {
     "versions": {"type": "list", "elements": "str", "choices": ["3", "4.0", "4.1", "4.2"], "default": []},
     "ports": {
         "type": "dict",
-        "default": {},
         "options": {
             "nfs": {"type": "int"},
             "mountd": {"type": "int"},

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.clusterkit.storage.plugins.module_utils._directories import ensure_directories
 
 from .chroot import Refused, Server
 
@@ -109,6 +110,23 @@ def test_missing_disk_is_not_served(disk: Server) -> None:
     assert disk.state == before
     disk.ensure()
     assert disk.ensure(export("/srv/disk", "rw")).changed
+
+
+def test_no_directory_is_made_where_a_disk_is_missing(disk: Server) -> None:
+    wanted = [{"path": "/srv/disk/data"}, {"path": "/srv/root/data"}]
+    disk.mounts = []
+    outcome = disk.call(make_directories, wanted)
+    assert outcome.refused and not disk.path("/srv/root/data").exists()
+    assert outcome.problems == [
+        "directories[0].path: /srv/disk/data lies on /srv/disk, which /etc/fstab has and which is not mounted; "
+        "mount it first"
+    ]
+    disk.mounts = [("tmpfs", "/srv/disk")]
+    assert disk.call(make_directories, wanted).changed
+
+
+def make_directories(wanted: list[dict[str, Any]]) -> Any:
+    return ensure_directories(wanted, check_mode=False)
 
 
 def test_disk_that_is_not_mounted_at_boot_is_not_missed(disk: Server) -> None:

@@ -44,7 +44,7 @@ class Machine:
         self.write("proc/meminfo", "MemTotal:       16777216 kB\n")
         self.write("proc/net/tcp", "head\n" + LISTENING)
         self.write("proc/self/mountinfo", "1 1 8:1 / / rw - ext4 /dev/vda rw\n")
-        self.running(threads=8, versions="+3 +4 +4.0 +4.1 +4.2")
+        self.running(threads=8, versions="+3 +4 +4.1 +4.2")
         self.obeys = True
 
     def write(self, name: str, content: str) -> None:
