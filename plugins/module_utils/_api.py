@@ -130,7 +130,7 @@ class Api:
         self._access = access
         self._patience = patience or Patience()
         self._workers = workers
-        self._dry_run = dry_run
+        self.dry_run = dry_run
         self._sleep = sleep
         self._answered = False
         self._last_answer = time.monotonic()
@@ -149,7 +149,7 @@ class Api:
         With metadata.resourceVersion in C(body) the server refuses it (C(conflict)) unless the object is as it was
         read, so that sending it again after a dropped connection has no second effect.
         """
-        query = {"dryRun": "All"} if self._dry_run else {}
+        query = {"dryRun": "All"} if self.dry_run else {}
         answer: dict[str, Any] = json.loads(self._send("PATCH", path, query, json.dumps(body).encode()).data)
         return answer
 

@@ -17,6 +17,8 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._expand import 
 from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import Volume
 
 Item = dict[str, Any]
+# Three are enough unless somebody works against it.
+_MOST_CHANGES = 9
 _BAD = ("stale", "failed", "not_started")
 
 
@@ -170,6 +172,8 @@ class Run:
         growth, began, pause, uncertain = first, time.monotonic(), 0.01, False
         done: list[str] = []
         while growth.changes:
+            if len(done) > _MOST_CHANGES:
+                return self.item(growth, "failed", "others undo what is done for it", done)
             change = growth.changes[0]
             claim, volume = growth.claim, growth.volume
             assert volume  # noqa: S101 (a claim without a volume has no changes)
@@ -187,15 +191,17 @@ class Run:
                     placed.share, placed.server_dir = volume.share, volume.server_dir
                     volume = placed
                 else:
-                    claim = _listing.claim_record(answer)
+                    # A dry run keeps nothing, so that the answer does not have the changes before this one.
+                    key = "capacity" if change.kind == "status" else "request"
+                    told = _listing.claim_record(answer)
+                    claim = {**claim, key: told[key]} if self._api.dry_run else told
             except ApiError as error:
                 if not error.conflict:
                     return self._broken(growth, done, error)
                 uncertain = uncertain or error.uncertain
                 if time.monotonic() - began > self._seconds:
-                    return self.item(
-                        growth, "failed", f"others changed it all the time for {self._seconds:.0f} s", done
-                    )
+                    reason = f"others changed it all the time for {self._seconds:.0f} s"
+                    return self.item(growth, "failed", reason, done)
                 try:
                     again = self._read(growth)
                 except ApiError as problem:

@@ -125,6 +125,17 @@ class Cluster:
         self.done("DELETE", "/api/v1/persistentvolumes")
         self.wait(lambda: not self.done("GET", "/api/v1/persistentvolumes?limit=1")["items"], 120)
 
+    def make_class(self, name: str, *, expands: bool = True) -> None:
+        body = {"metadata": {"name": name}, "provisioner": PROVISIONER, "allowVolumeExpansion": expands}
+        status, answer = self.request("POST", "/apis/storage.k8s.io/v1/storageclasses", body)
+        assert status in (201, 409), answer
+
+    def make_bound(self, name: str, *, storage_class: str = "", size: str = "1Gi", **more: Any) -> None:
+        """A volume and its claim, both of this name."""
+        self.make_volume(name, storage_class=storage_class, size=size, **more)
+        self.make_claim(name, storage_class=storage_class, size=size, volume_name=name)
+        self.wait(lambda: self.claim(name)["status"]["phase"] == "Bound")
+
     # Claims --------------------------------------------------------------------------------------
 
     def make_claim(self, name: str, namespace: str = "default", **more: Any) -> dict[str, Any]:
@@ -217,7 +228,7 @@ class Cluster:
 
     def play(self, playbook: str | Path, *options: str, **variables: Any) -> subprocess.CompletedProcess[str]:
         given = {"storage_kubeconfig": self.kubeconfig, **variables}
-        argv = [str(BIN / "ansible-playbook"), str(playbook), "-i", "localhost,", "-e", json.dumps(given), *options]
+        argv = [str(BIN / "ansible-playbook"), str(playbook), "-e", json.dumps(given), *options]
         return subprocess.run(argv, env=environment(), capture_output=True, text=True, timeout=600, check=False)
 
 

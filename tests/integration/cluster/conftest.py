@@ -21,7 +21,7 @@ from lab.settings import pins  # noqa: E402 (as above)
 from .cluster import Cluster  # noqa: E402 (as above)
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     sockets = [socket.socket() for _ in range(count)]
     try:
         for one in sockets:
@@ -36,7 +36,7 @@ def _free_ports(count: int) -> list[int]:
 def cluster() -> Iterator[Cluster]:
     with tempfile.TemporaryDirectory(prefix="cluster-") as folder:
         plane = ControlPlane(
-            Path(folder), Ports(*_free_ports(5)), binaries.kubernetes(pins()["kubernetes"][0]), binaries.etcd()
+            Path(folder), Ports(*free_ports(5)), binaries.kubernetes(pins()["kubernetes"][0]), binaries.etcd()
         )
         plane.make_certificates([])
         try:

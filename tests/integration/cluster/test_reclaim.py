@@ -120,8 +120,9 @@ def test_a_volume_that_is_being_emptied_is_not_released(empty: Cluster) -> None:
     empty.delete_claim("data")
     pod = "/api/v1/namespaces/default/pods/recycler-for-one"
     empty.wait(lambda: empty.request("GET", pod)[0] == 200)
-    for release in (None, "open"):
-        result = empty.direct("pv_reclaim", volumes=["one"], policy="Retain", release=release)
+    result = empty.direct("pv_reclaim", volumes=["one"], policy="Retain")
+    assert result["summary"]["changed"] == 1, result
+    result = empty.direct("pv_reclaim", volumes=["one"], policy="Retain", release="open")
     assert "a recycler pod is emptying it" in result["items"][0]["reason"]
     empty.wait(lambda: empty.request("DELETE", f"{pod}?gracePeriodSeconds=0")[0] == 404)
     result = empty.direct("pv_reclaim", volumes=["one"], release="open", wait=True)
@@ -237,6 +238,14 @@ RIGHTS: dict[str, list[tuple[str, str, str]]] = {
         ("", "namespaces", "get"),
         *((group, kind, "list") for group, kinds in EVERYWHERE.items() for kind in kinds),
     ],
+    "pvc_expand": [
+        ("", "persistentvolumes", "list"),
+        ("", "persistentvolumes", "patch"),
+        ("", "persistentvolumeclaims", "list"),
+        ("", "persistentvolumeclaims", "patch"),
+        ("", "persistentvolumeclaims/status", "patch"),
+        ("storage.k8s.io", "storageclasses", "list"),
+    ],
     "pv_reclaim": [
         ("", "persistentvolumes", "get"),
         ("", "persistentvolumes", "list"),
@@ -259,10 +268,14 @@ def test_the_documented_rights_are_enough_and_each_is_named_when_it_is_missing(e
     arguments: dict[str, Any] = {"selection": {"names": ["*"]}}
     if module == "pv_reclaim":
         arguments = {"volumes": ["plain", "dynamic"], "policy": "Retain", "release": "open", "wait": True}
+    empty.make_class("grows")
     missing: list[tuple[str, str, str] | None] = [None, *RIGHTS[module]]
     for number, left_out in enumerate(missing):
         empty.make_released([f"plain-{number}"])
         empty.make_released([f"dynamic-{number}"], policy="Delete", provisioner=PROVISIONER)
+        if module == "pvc_expand":
+            empty.make_bound(f"bound-{number}", storage_class="grows")
+            arguments = {"claims": [{"namespace": "default", "name": f"bound-{number}"}], "size": "2Gi"}
         if module == "pv_reclaim":
             arguments["volumes"] = [f"plain-{number}", f"dynamic-{number}"]
         account = empty.service_account(
