@@ -22,7 +22,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from lab.lifecycle import Lab  # noqa: E402
+from lab.lifecycle import Lab  # noqa: E402 (needs the path above)
 from tests.integration.conftest import play  # noqa: E402 (needs the path above)
 
 OPTIONS = "rw,sync,no_subtree_check"

@@ -60,13 +60,13 @@ def test_the_role_takes_what_the_modules_take() -> None:
     for name, spec in (
         ("nfs_server_directories", nfs_directories.ARGUMENT_SPEC["directories"]),
         ("nfs_server_exports", nfs_exports.ARGUMENT_SPEC["exports"]),
+        ("nfs_server_ports", nfs_service.ARGUMENT_SPEC["ports"]),
     ):
         assert isinstance(spec, dict)
         assert options[name]["options"] == spec["options"]
     assert options["nfs_server_exports_file"] == nfs_exports.ARGUMENT_SPEC["file"]
     for name in ("threads", "versions", "allow_restart", "firewall"):
         assert options[f"nfs_server_{name}"] == nfs_service.ARGUMENT_SPEC[name]
-    assert options["nfs_server_ports"]["options"] == nfs_service.ARGUMENT_SPEC["ports"]["options"]
 
 
 def test_the_defaults_of_the_role_are_those_of_its_argument_specs() -> None:
