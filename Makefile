@@ -2,7 +2,7 @@
 # `make help` lists what there is. Each target installs what it needs.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help python packages collection inventory lab-up lab-down demo unit exportfs lint lock docs-tables sanity test test-long
+.PHONY: help python packages collection inventory lab-up lab-down demo unit exportfs lint lock docs-tables sanity package docs test test-long
 
 WORK := .work
 BIN := $(CURDIR)/$(WORK)/venv/bin
@@ -54,6 +54,12 @@ sanity: python ## ansible-test sanity and units, on the oldest and the newest an
 
 docs-tables: python ## write the tables of variables in the READMEs of the roles
 	@$(BIN)/python scripts/role_tables.py
+
+package: collection ## what Galaxy and ansible-builder say of the built collection
+	@scripts/package
+
+docs: collection ## the documentation site, in .work/docs/html
+	@scripts/docs
 
 lock: python ## resolve the pins of pyproject.toml into requirements/
 	@scripts/lock
