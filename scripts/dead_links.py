@@ -46,7 +46,7 @@ def dead_links(folder: Path) -> list[str]:
 
 def main() -> int:
     found = dead_links(Path(sys.argv[1]))
-    print("\n".join(found), file=sys.stderr)  # noqa: T201 - a command line prints
+    print("\n".join(found), file=sys.stderr)
     return bool(found)
 
 

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import fcntl
 import os
 import stat
 import threading
@@ -148,3 +151,70 @@ def test_a_writer_that_never_ends_does_not_block_for_ever(tmp_path: Path, monkey
             _files.replace_file(str(tmp_path / "file"), "new")
     finally:
         os.close(descriptor)
+
+
+@pytest.mark.parametrize(("number", "harmless"), [(errno.EINVAL, True), (errno.EIO, False)])
+def test_a_folder_that_cannot_be_flushed_is_harmless_where_that_does_not_exist(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, harmless: bool
+) -> None:
+    def fsync(_descriptor: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(_files.os, "fsync", fsync)
+    with contextlib.nullcontext() if harmless else pytest.raises(OSError, match=os.strerror(number)):
+        _files.sync_folder(tmp_path)
+
+
+def test_extended_attributes_are_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("old")
+    given: list[tuple[str, bytes]] = []
+    monkeypatch.setattr(_files.os, "listxattr", lambda _path: ["user.kept"])
+    monkeypatch.setattr(_files.os, "getxattr", lambda _path, name: f"value of {name}".encode())
+    monkeypatch.setattr(_files.os, "setxattr", lambda _descriptor, name, value: given.append((name, value)))
+    _files.replace_file(str(tmp_path / "file"), "new")
+    assert given == [("user.kept", b"value of user.kept")]
+
+
+@pytest.mark.parametrize(("number", "content"), [(errno.ENOTSUP, "new"), (errno.ENOSYS, "new"), (errno.EIO, "old")])
+def test_a_file_system_without_extended_attributes_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, content: str
+) -> None:
+    (tmp_path / "file").write_text("old")
+
+    def listxattr(_path: object) -> list[str]:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(_files.os, "listxattr", listxattr)
+    with contextlib.nullcontext() if content == "new" else pytest.raises(OSError, match=os.strerror(number)):
+        _files.replace_file(str(tmp_path / "file"), "new")
+    assert (tmp_path / "file").read_text() == content
+    assert names_in(tmp_path) == ["file"]
+
+
+def test_a_hard_link_in_place_of_the_new_content_is_refused(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (tmp_path / ".file.clusterkit-new").hardlink_to(victim)
+    with pytest.raises(PermissionError, match="something else stands"):
+        _files.replace_file(str(tmp_path / "file"), "new")
+    assert victim.read_text() == "precious"
+
+
+@pytest.mark.parametrize("what", ["renamed", "renamed, and another began"])
+def test_a_run_that_ended_while_its_lock_was_waited_for_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    beside = tmp_path / ".file.clusterkit-new"
+    real, first = fcntl.flock, [True]
+
+    def flock(descriptor: int, operation: int) -> None:
+        real(descriptor, operation)
+        if first.pop() if first else False:
+            beside.rename(tmp_path / "file")
+            if what != "renamed":
+                beside.write_text("half")
+
+    monkeypatch.setattr(_files.fcntl, "flock", flock)
+    _files.replace_file(str(tmp_path / "file"), "new")
+    assert (tmp_path / "file").read_text() == "new"
+    assert names_in(tmp_path) == ["file"]

@@ -38,3 +38,13 @@ def test_many_are_counted_not_listed(tmp_path: Path) -> None:
     found = _holders.processes_in("/data", proc)
     assert found[0] == "process 1 (writer)"
     assert found[-1] == "3 more"
+
+
+def test_a_process_that_ends_meanwhile_has_no_name(tmp_path: Path) -> None:
+    process = tmp_path / "7"
+    (process / "ns").mkdir(parents=True)
+    (tmp_path / "self/ns").mkdir(parents=True)
+    for each in (process, tmp_path / "self"):
+        (each / "ns/mnt").symlink_to("mnt:[1]")
+    (process / "root").symlink_to("/data")
+    assert _holders.processes_in("/data", tmp_path) == ["process 7 (?)"]

@@ -545,3 +545,84 @@ def test_pseudo_root_with_bind_mounts_is_known_to_the_volumes() -> None:
     assert {"server_path": "/srv/nfs4/disk1", "client_path": "/disk1"} in entry["shares"]
     assert {"server_path": "/srv/nfs4/disk1", "client_path": "/srv/nfs4/disk1"} in entry["shares"]
     assert {"server_path": "/srv/nfs4", "client_path": "/"} in entry["shares"]
+
+
+def test_all_problems_fit_one_message() -> None:
+    one = {"host": "node1", "variable": "nfs_client_mounts", "message": "is wrong"}
+    assert (
+        _inputs.message([one])
+        == "The inputs have a problem; nothing was changed.\n  node1: nfs_client_mounts: is wrong"
+    )
+    assert _inputs.message([one, one]).startswith("The inputs have 2 problems; ")
+
+
+def test_a_variable_that_is_no_list_hides_only_itself() -> None:
+    one = host("server1", "servers", nfs_server_exports="all", nfs_server_directories=[{"path": "a"}])
+    found = problems([one])
+    assert len(found) == 2
+    assert found[0].startswith("server1: nfs_server_exports: ")
+    assert found[1].startswith("server1: nfs_server_directories[0].path: ")
+
+
+def test_who_may_mount_what_is_derived_is_checked_too() -> None:
+    found = problems(site_export_clients=["*"], site_export_options=["rww"], site_export_client=[])
+    assert {line.partition(": ")[2].partition(":")[0] for line in found} == {
+        *("site_export_client", "site_export_clients[0]", "site_export_options")
+    }
+
+
+def test_values_of_the_wrong_type_for_the_playbook_are_named() -> None:
+    (found,) = problems(site_export_clients={"a": 1})
+    assert found.startswith("localhost: site_export_clients: ")
+
+
+def test_mount_options_that_do_nothing_are_noted() -> None:
+    one = host("node1", "nodes", nfs_client_mounts=[{"src": "nfs1:/srv", "path": "/data", "options": ["intr"]}])
+    (found,) = notes([one])
+    assert found.startswith("node1: nfs_client_mounts[0].options: ")
+    assert "intr" in found
+
+
+def test_a_system_of_an_unknown_family_is_noted() -> None:
+    one = host("node1", "nodes")
+    one["facts"].update({"distribution": "Slackware", "os_family": "Slackware", "distribution_version": "current"})
+    assert notes([one]) == ["node1: ansible_distribution: Slackware is not known; names of Red Hat are tried"]
+
+
+def test_an_old_cluster_is_refused() -> None:
+    (found,) = problems(live={"version": "v1.20.7"}, k8s_storage_classes=[{"name": "nfs"}])
+    assert "the cluster runs Kubernetes v1.20.7; at least " in found
+
+
+@pytest.mark.parametrize(
+    ("server", "path", "words"),
+    [
+        ("192.0.2.1", "/", "the root of the server cannot hold volumes"),
+        ("192.0.2.1", "/srv/../etc", 'must not end in "/" or contain'),
+        ("192.0.2.1", "/srv/\x07", "contains a control character"),
+        ("nfs1:/srv", "/srv", "is not the name or address of a server"),
+    ],
+)
+def test_places_of_provisioners_that_cannot_be_are_refused(server: str, path: str, words: str) -> None:
+    assert words in problems(k8s_storage_provisioners=[{"server": server, "path": path}])[0]
+
+
+def test_what_will_surprise_later_is_noted() -> None:
+    found = notes(
+        k8s_storage_volumes=[
+            volume(reclaim_policy="Delete", mount_options=["intr"]),
+            volume("v2", reclaim_policy="Recycle"),
+        ]
+    )
+    assert {line.partition(": ")[2].partition(":")[0] for line in found} >= {
+        *("k8s_storage_volumes[0].reclaim_policy", "k8s_storage_volumes[0].mount_options"),
+        "k8s_storage_volumes[1].reclaim_policy",
+    }
+
+
+def test_a_claim_too_large_for_every_volume_names_the_sizes_in_words() -> None:
+    (found,) = problems(
+        k8s_storage_volumes=[volume(capacity="1500")], k8s_storage_claims=[claim(request="1.5Ti", volume_name="v1")]
+    )
+    assert "1500 bytes" in found
+    assert "1.5Ti" in found

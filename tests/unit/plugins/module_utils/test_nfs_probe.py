@@ -118,3 +118,43 @@ def test_everything_wrong_with_the_targets_is_reported_at_once() -> None:
 
 def test_an_ipv6_server_is_put_in_brackets() -> None:
     assert Target("2001:db8::1", "/srv").source == "[2001:db8::1]:/srv"
+
+
+def test_without_a_local_directory_nothing_is_mounted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_nfs_probe, "_PLACES", ("/no/such/place", "/proc/self/cwd"))
+    with pytest.raises(FileNotFoundError, match="none of /no/such/place, /proc/self/cwd is a local directory"):
+        _nfs_probe.place_to_mount(_mounts.read())
+
+
+def test_all_targets_are_tried_and_told_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    commands: list[list[str]] = []
+
+    def ends(argv: list[str], *, timeout: float, env: dict[str, str]) -> Finished:
+        assert timeout == 7
+        assert "sbin" in env["PATH"]
+        commands.append(argv)
+        if "nfs2:/b" in argv:
+            return Finished(argv, 32, "doing mounting\n", "mount.nfs: Connection refused", timed_out=False)
+        return Finished(argv, 0, "doing done\n", "", timed_out=False)
+
+    monkeypatch.setattr(_nfs_probe, "run", ends)
+    targets = [Target("nfs1", "/a"), Target("nfs2", "/b", ("nfsvers=4.1",), read_only=True)]
+    first, second = _nfs_probe.probe_all(targets, 7)
+    assert (first["server"], first["ok"], first["msg"], first["options"]) == ("nfs1", True, "", [])
+    assert (second["read_only"], second["ok"], second["options"]) == (True, False, ["nfsvers=4.1"])
+    assert second["msg"] == "nfs2:/b: Connection refused (no NFS server listens there)"
+    assert 0 <= first["seconds"] < 7
+    assert all("mount" in argv for argv in commands)
+    assert _nfs_probe.probe_all([], 7) == []
+
+
+@pytest.mark.parametrize(
+    ("stderr", "words"),
+    [
+        ("unshare: unshare failed: Operation not permitted\n", "unshare: unshare failed: Operation not permitted"),
+        ("", ""),
+    ],
+)
+def test_a_try_that_could_not_begin_says_why(stderr: str, words: str) -> None:
+    finished = Finished([], 1, "", stderr, timed_out=False)
+    assert result(finished) == f"nfs1:/srv: {words or 'the try ended with exit status 1'}"

@@ -56,3 +56,12 @@ def test_a_host_that_hangs_up_or_refuses_is_not_alive() -> None:
 def test_the_reply_to_something_else_does_not_count() -> None:
     with server(lambda connection: connection.sendall(struct.pack(">3L", 0, 1, 1))) as port:
         assert not _nfs_server.answers("127.0.0.1", port, timeout=5)
+
+
+def test_a_host_that_ends_in_the_middle_of_its_reply_is_not_alive() -> None:
+    def half(connection: socket.socket) -> None:
+        connection.recv(44)
+        connection.sendall(b"\0" * 5)
+
+    with server(half) as port:
+        assert not _nfs_server.answers("127.0.0.1", port, timeout=5)

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 from ansible_collections.clusterkit.storage.plugins.module_utils import _process
@@ -53,3 +55,30 @@ def test_child_has_no_input_and_the_plain_locale() -> None:
 def test_missing_program_is_an_error_of_its_own() -> None:
     with pytest.raises(FileNotFoundError):
         _process.run(["/nonexistent/program"], timeout=1)
+
+
+def test_success_has_no_complaint() -> None:
+    assert _process.run(["true"], timeout=10).complaint() == ""
+
+
+def test_a_complaint_without_words_names_what_ended_how() -> None:
+    assert _process.run(["false"], timeout=10).complaint() == "false: exit status 1"
+    silent = _process.Finished(["mount", "x"], None, "", "", timed_out=True)
+    assert silent.complaint() == "mount x: no end within the time limit"
+
+
+def test_a_child_does_not_outlive_an_interrupted_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    number = tmp_path / "pid"
+    real = subprocess.Popen.wait
+
+    def wait(_child: subprocess.Popen[bytes], **_named: float) -> int:
+        while not number.exists() or not number.read_text():
+            time.sleep(0.01)
+        monkeypatch.setattr(subprocess.Popen, "wait", real)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess.Popen, "wait", wait)
+    with pytest.raises(KeyboardInterrupt):
+        _process.run(["sh", "-c", f"echo $$ > {number}; exec sleep 60"], timeout=10)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(number.read_text()), 0)
