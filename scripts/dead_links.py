@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Links of HTML pages that lead nowhere: to a file that is not there, or to a place that the page does not have."""
 

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Write the tables of variables in the READMEs of the roles from meta/argument_specs.yml.
 

@@ -163,7 +163,7 @@ class Api:
         A page that came too late (410 Expired: etcd was compacted) restarts the list; one that always does is read
         as a whole at last, as client-go's pager does.
         """
-        for _ in range(_RESTARTS):
+        for _restart in range(_RESTARTS):
             try:
                 return self._list(path, convert, {**(query or {}), "limit": str(PAGE)})
             except ApiError as error:
@@ -346,7 +346,7 @@ def _refusal(verb: str, path: str, response: Response, *, uncertain: bool = Fals
     said = _message(response.data)
     what = f"{verb} {_resource(path)}"
     if response.status == 403:
-        said = f"not allowed; the role of this user needs verb {verb} on {_resource(path).split(' ')[0]}: {said}"
+        said = f"not allowed; the role of this user needs verb {verb} on {_resource(path).partition(' ')[0]}: {said}"
     if response.status == 401:
         said = f"the API does not accept these credentials: {said}"
     return ApiError(f"{what}: {said or response.status}", response.status, uncertain=uncertain)

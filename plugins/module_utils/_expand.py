@@ -107,14 +107,20 @@ class Growth:
         )
 
     @property
+    def known_volume(self) -> Volume:
+        """Raises ValueError without one; a claim that has none is refused, and has no changes."""
+        if self.volume is None:
+            raise ValueError(f"{self.name} has no volume")
+        return self.volume
+
+    @property
     def precondition(self) -> dict[str, str]:
-        assert self.volume  # noqa: S101 (a claim without a volume is refused)
         return {
             "uid": self.claim["uid"],
             "resource_version": self.claim["resource_version"],
-            "volume": self.volume.name,
-            "volume_uid": self.volume.uid,
-            "volume_resource_version": self.volume.resource_version,
+            "volume": self.known_volume.name,
+            "volume_uid": self.known_volume.uid,
+            "volume_resource_version": self.known_volume.resource_version,
         }
 
 

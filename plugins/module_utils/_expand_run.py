@@ -175,8 +175,7 @@ class Run:
             if len(done) > _MOST_CHANGES:
                 return self.item(growth, "failed", "others undo what is done for it", done)
             change = growth.changes[0]
-            claim, volume = growth.claim, growth.volume
-            assert volume  # noqa: S101 (a claim without a volume has no changes)
+            claim, volume = growth.claim, growth.known_volume
             of_volume = change.kind == "volume"
             path = path_of("persistentvolumes", volume.name)
             if not of_volume:
@@ -222,9 +221,8 @@ class Run:
 
     def _read(self, growth: Growth) -> tuple[dict[str, Any], Volume]:
         claim = growth.claim
-        assert growth.volume  # noqa: S101 (as above)
         found = self._api.get(path_of("persistentvolumeclaims", claim["name"], claim["namespace"]))
-        volume = Volume.of(self._api.get(path_of("persistentvolumes", growth.volume.name)))
+        volume = Volume.of(self._api.get(path_of("persistentvolumes", growth.known_volume.name)))
         if (found["metadata"]["uid"], volume.uid) != (claim["uid"], growth.volume.uid):
             raise ApiError("claim or volume was deleted and made again", 404)
         return _listing.claim_record(found), volume
@@ -307,7 +305,7 @@ def _problem(items: Sequence[Item], by_name: bool) -> str:
     if not wrong:
         return ""
     shown = "; ".join(f"{item['claim']} ({item['state']}) {item.get('reason', '')}" for item in wrong[:5])
-    more = f"; and {len(wrong) - 5} more, see items" if len(wrong) > 5 else ""
+    more = f"; and {len(wrong) - 5} more, see claims" if len(wrong) > 5 else ""
     return f"{len(wrong)} of {len(items)} claims are not as asked for: {shown}{more}"
 
 
@@ -323,8 +321,7 @@ def plan(
     """The decisions as a plan."""
 
     def step(one: Growth) -> dict[str, Any]:
-        volume = one.volume
-        assert volume  # noqa: S101 (a claim without a volume has no changes)
+        volume = one.known_volume
         return {
             "item": one.name,
             "size": one.target,

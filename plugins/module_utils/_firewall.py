@@ -69,7 +69,7 @@ def make(kind: str, ports: Sequence[str], *, places: Places, run: Run) -> Firewa
 def _by_protocol(ports: Sequence[str]) -> dict[str, list[int]]:
     found: dict[str, list[int]] = {}
     for port in ports:
-        number, _, protocol = port.partition("/")
+        number, _separator, protocol = port.partition("/")
         found.setdefault(protocol, []).append(int(number))
     return {protocol: sorted(found[protocol]) for protocol in sorted(found)}
 

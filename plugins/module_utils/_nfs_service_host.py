@@ -239,7 +239,7 @@ class _Run:
         peers = set()
         for name in ("tcp", "tcp6"):
             for line in (_files.read_text(f"{self.places.proc}/net/{name}") or "").splitlines()[1:]:
-                _, local, remote, state = line.split()[:4]
+                _slot, local, remote, state = line.split()[:4]
                 if state == ESTABLISHED and int(local.rpartition(":")[2], 16) in ports:
                     peers.add(remote.rpartition(":")[0])
         return max(known, len(peers))

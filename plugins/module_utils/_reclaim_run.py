@@ -374,7 +374,7 @@ def _problem(items: Sequence[Item], by_name: bool) -> str:
     if not wrong:
         return ""
     shown = "; ".join(f"{item['name']} ({item['state']}) {item.get('reason', '')}" for item in wrong[:5])
-    more = f"; and {len(wrong) - 5} more, see items" if len(wrong) > 5 else ""
+    more = f"; and {len(wrong) - 5} more, see volumes" if len(wrong) > 5 else ""
     return f"{len(wrong)} of {len(items)} volumes are not as asked for: {shown}{more}"
 
 

@@ -115,7 +115,7 @@ options:
     default: 120
   dest:
     description:
-      - A file that gets RV(items) as lines of JSON; the result then holds those that are not V(unchanged) only.
+      - A file that gets RV(volumes) as lines of JSON; the result then holds those that are not V(unchanged) only.
       - With O(plan) the default is the name of the plan with C(.result.jsonl) behind it; nothing is written in check
         mode.
     type: path
@@ -170,7 +170,7 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-items:
+volumes:
   description: Each volume, sorted by name, also when some of them failed.
   returned: always, once the volumes were read
   type: list
@@ -203,7 +203,7 @@ plan_id:
   returned: with O(plan)
   type: str
 dest:
-  description: The file with all items.
+  description: The file with all RV(volumes).
   returned: when one was written
   type: str
 """
@@ -242,11 +242,11 @@ def main() -> None:
     given = module.params
     try:
         done = _reclaim_run.reclaim(module.client(), given, check_mode=module.check_mode, diff=module._diff)
-        result = {"changed": done.changed, "items": done.items, "summary": _reclaim_run.summary(done.items)}
+        result = {"changed": done.changed, "volumes": done.items, "summary": _reclaim_run.summary(done.items)}
         dest = given["dest"] or (f"{given['plan']}.result.jsonl" if given["plan"] else None)
         if dest and not module.check_mode:
             replace_file(dest, "".join(json.dumps(item, sort_keys=True) + "\n" for item in done.items), mode=0o600)
-            result |= {"dest": dest, "items": [item for item in done.items if item["state"] != "unchanged"]}
+            result |= {"dest": dest, "volumes": [item for item in done.items if item["state"] != "unchanged"]}
     except (ApiError, ValueError, OSError) as error:
         module.fail(error)
     if done.plan_id:

@@ -94,7 +94,7 @@ options:
   storage_servers:
     description:
       - Which host holds which shares, and under which addresses and paths clients see them; see the README.
-      - With C(size) in the entry of a share, RV(shares[].overcommitted) is found.
+      - With C(size) in the entry of a share, C(overcommitted) in RV(shares) is found.
     type: list
     elements: dict
     default: []
@@ -150,7 +150,7 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-items:
+claims:
   description: Each claim, sorted by namespace and name, also when some of them failed.
   returned: always, once the claims were read
   type: list
@@ -211,7 +211,7 @@ plan_id:
   returned: with O(plan)
   type: str
 dest:
-  description: The file beside the plan that got all items as lines of JSON.
+  description: The file beside the plan that got all RV(claims) as lines of JSON.
   returned: with O(plan), outside of check mode
   type: str
 """
@@ -247,7 +247,7 @@ def main() -> None:
         done = _expand_run.expand(module.client(), given, check_mode=module.check_mode, diff=module._diff)
         result = {
             "changed": done.changed,
-            "items": done.items,
+            "claims": done.items,
             "summary": Counter(item["state"] for item in done.items),
             "quotas": done.quotas,
             "shares": done.shares,

@@ -45,7 +45,7 @@ def test_static_and_dynamic_volumes_grow_in_every_spelling(empty: Cluster) -> No
         assert sizes(empty, "dynamic") == (stored, stored, stored)
         for name in ("static", "fixed"):
             assert sizes(empty, name) == (stored, stored, "1Gi"), "its request cannot grow"
-    notes = {one["claim"]: one.get("note", "") for one in result["items"]}
+    notes = {one["claim"]: one.get("note", "") for one in result["claims"]}
     assert "request of the claim stays 1Gi" in notes["default/static"]
     assert [one["limit"] for one in result["quotas"]] == [4 * 2**30] * 3
     assert [(one["promised_before"], one["promised"]) for one in result["shares"]] == [(9 * 2**30, 12 * 2**30)]
@@ -61,7 +61,7 @@ def test_what_must_not_grow_is_refused_and_stays(empty: Cluster) -> None:
     before = empty.volumes()
     result = empty.direct("pvc_expand", claims=of("large", "doomed", "pending", "gone"), size="5Gi")
     assert result["failed"]
-    reasons = {one["claim"].split("/")[1]: one["reason"] for one in result["items"]}
+    reasons = {one["claim"].split("/")[1]: one["reason"] for one in result["claims"]}
     assert "would shrink: its capacity is 10Gi, more than 5Gi" in reasons["large"]
     assert "has policy Delete: set Retain first" in reasons["doomed"]
     assert "is Pending: only a bound claim can grow" in reasons["pending"]
@@ -76,7 +76,7 @@ def test_a_csi_claim_asks_and_waits_for_its_resizer(empty: Cluster) -> None:
     empty.make_class("grows")
     empty.make_bound("csi", storage_class="grows", source=CSI)
     late = empty.direct("pvc_expand", claims=of("csi"), size="2Gi", wait_timeout=1)
-    assert "has not enlarged it after 1 s; does it run?" in late["items"][0]["reason"]
+    assert "has not enlarged it after 1 s; does it run?" in late["claims"][0]["reason"]
     assert sizes(empty, "csi") == ("1Gi", "1Gi", "2Gi")
     assert empty.direct("pvc_expand", claims=of("csi"), size="2Gi", wait=False)["summary"] == {"pending": 1}
 
@@ -90,7 +90,7 @@ def test_a_csi_claim_asks_and_waits_for_its_resizer(empty: Cluster) -> None:
     timer.start()
     done = empty.direct("pvc_expand", claims=of("csi"), size="3Gi", wait_timeout=30)
     timer.join()
-    assert done["items"][0]["state"] == "changed", done
+    assert done["claims"][0]["state"] == "changed", done
     assert sizes(empty, "csi") == ("3Gi", "3Gi", "3Gi")
 
 
@@ -125,6 +125,6 @@ def test_check_mode_asks_the_server_and_changes_nothing(empty: Cluster) -> None:
     empty.make_bound("one", storage_class="grows")
     before = (empty.volume("one"), empty.claim("one"))
     result = empty.direct("pvc_expand", claims=of("one"), size="2Gi", check=True, diff=True)
-    assert result["items"][0]["done"] == ["volume", "status", "request"]
+    assert result["claims"][0]["done"] == ["volume", "status", "request"]
     assert "capacity: 2Gi" in result["diff"][0]["after"]
     assert (empty.volume("one"), empty.claim("one")) == before

@@ -56,8 +56,8 @@ def test_what_cannot_be_done_is_listed_with_its_reason(empty: Cluster) -> None:
         result = empty.direct("pv_reclaim", kubeconfig=config, retry_timeout=1, **request)
     assert result["failed"]
     assert states(result) == {"failed": 20}
-    assert [one["name"] for one in result["items"]] == names(20)
-    assert all("503 not now" in one["reason"] for one in result["items"])
+    assert [one["name"] for one in result["volumes"]] == names(20)
+    assert all("503 not now" in one["reason"] for one in result["volumes"])
     assert "20 of 20 volumes are not as asked for" in result["msg"]
     assert states(empty.direct("pv_reclaim", **request)) == {"changed": 20}
 

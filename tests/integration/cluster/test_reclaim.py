@@ -82,7 +82,7 @@ def test_release_in_every_state(empty: Cluster) -> None:
     for release in ("open", "reserved"):
         mine = [name for name, cell in named.items() if cell[3] == release]
         result = empty.direct("pv_reclaim", volumes=mine, release=release, wait=True)
-        found |= {one["name"]: one for one in result["items"]}
+        found |= {one["name"]: one for one in result["volumes"]}
     after = empty.volumes()
     wrong = []
     for name, (_kind, policy, state, release) in named.items():
@@ -107,7 +107,7 @@ def test_release_in_every_state(empty: Cluster) -> None:
     for policy in ("Delete", "Recycle"):
         mine = [n for n, (_k, had, state, _r) in named.items() if state == "Failed" and had not in (policy, "Delete")]
         result = empty.direct("pv_reclaim", volumes=mine, policy=policy, allow_future_deletion=True)
-        refused = {one["name"] for one in result["items"] if one["state"] == "refused"}
+        refused = {one["name"] for one in result["volumes"] if one["state"] == "refused"}
         still = {name for name in mine if after[name]["status"]["phase"] == "Failed"}
         assert still <= refused
 
@@ -123,10 +123,10 @@ def test_a_volume_that_is_being_emptied_is_not_released(empty: Cluster) -> None:
     result = empty.direct("pv_reclaim", volumes=["one"], policy="Retain")
     assert result["summary"]["changed"] == 1, result
     result = empty.direct("pv_reclaim", volumes=["one"], policy="Retain", release="open")
-    assert "a recycler pod is emptying it" in result["items"][0]["reason"]
+    assert "a recycler pod is emptying it" in result["volumes"][0]["reason"]
     empty.wait(lambda: empty.request("DELETE", f"{pod}?gracePeriodSeconds=0")[0] == 404)
     result = empty.direct("pv_reclaim", volumes=["one"], release="open", wait=True)
-    assert result["items"][0]["phase"] == "Available", result
+    assert result["volumes"][0]["phase"] == "Available", result
 
 
 def test_a_static_volume_with_policy_delete_fails_at_once(empty: Cluster) -> None:
@@ -166,11 +166,11 @@ def test_claim_before_its_volume_and_volume_deleted_before_its_claim(empty: Clus
     record = empty.direct("pv_info", selection={"names": ["late"]})["volumes"][0]
     assert record["deleting"]
     kept = empty.direct("pv_reclaim", volumes=["late"], policy="Retain", release="reserved")
-    assert "being deleted" in kept["items"][0]["reason"]
+    assert "being deleted" in kept["volumes"][0]["reason"]
     empty.delete_claim("early")
     empty.wait(lambda: empty.request("GET", "/api/v1/persistentvolumes/late")[0] == 404)
     gone = empty.direct("pv_reclaim", volumes=["late"], release="reserved")
-    assert gone["items"] == [{"name": "late", "state": "gone", "reason": "does not exist"}]
+    assert gone["volumes"] == [{"name": "late", "state": "gone", "reason": "does not exist"}]
 
 
 def test_protected_namespaces_and_returned_claims(empty: Cluster) -> None:
@@ -183,7 +183,7 @@ def test_protected_namespaces_and_returned_claims(empty: Cluster) -> None:
     result = empty.direct(
         "pv_reclaim", selection={"phases": ["Released"]}, release="open", protected_namespaces=["shop"]
     )
-    reasons = {one["name"]: one.get("reason", one["state"]) for one in result["items"]}
+    reasons = {one["name"]: one.get("reason", one["state"]) for one in result["volumes"]}
     assert "failed" not in result, "a selection may hold volumes that are refused"
     assert 'protected namespace "vault"' in reasons["labelled"]
     assert 'protected namespace "shop"' in reasons["listed"]

@@ -38,7 +38,7 @@ class Pool:
 
 def api(pool: Pool, retry: float = 60.0, **options: Any) -> tuple[Api, list[float]]:
     pauses: list[float] = []
-    access = Access("https://api", pool, lambda: urllib3.HTTPHeaderDict())
+    access = Access("https://api", pool, urllib3.HTTPHeaderDict)
     return Api(access, Patience(1.0, retry), sleep=pauses.append, **options), pauses
 
 

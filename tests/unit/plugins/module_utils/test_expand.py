@@ -229,3 +229,10 @@ def test_the_shares_say_what_they_promise() -> None:
             "claim": "shop/data",
         }
     ]
+
+
+def test_a_claim_without_volume_has_no_precondition() -> None:
+    refused = decide(claim(volume=""), None, GROWS, "20Gi", allow_delete_policy=False)
+    assert refused.refusal
+    with pytest.raises(ValueError, match="shop/data has no volume"):
+        assert refused.precondition

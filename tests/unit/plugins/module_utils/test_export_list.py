@@ -258,13 +258,13 @@ words = st.sampled_from(["rw", "ro", "sync", "async", "crossmnt", "insecure", "r
 def test_options_of_both_mean_what_they_mean_one_after_the_other(common: list[str], own: list[str]) -> None:
     item = {**export("/nfs/a", ("10.0.0.1", own)), "options": common}
     assume(not problems(item))
-    expected, _ = _exports.read_options(",".join([*common, *own]))
+    expected, _problem = _exports.read_options(",".join([*common, *own]))
     assert _export_list.meaning(item, item["clients"][0]) == expected
 
 
 def test_exports_outside_the_pseudo_root_are_named() -> None:
     items = [export("/srv/nfs4", ("10.0.0.1", ["fsid=root"])), export("/srv/nfs4/a"), export("/srv/b")]
-    exports, _ = _export_list.read_list(items, allow_world=False, dialect=_exports.NEWEST)
+    exports, _problems = _export_list.read_list(items, allow_world=False, dialect=_exports.NEWEST)
     [warning] = _export_list.warnings(exports)
     assert warning.startswith("exports[2]: /srv/b does not lie below the pseudo-root /srv/nfs4")
     assert _export_list.warnings(exports[2:]) == []
