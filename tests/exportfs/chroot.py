@@ -36,6 +36,17 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._export_server 
 
 HOSTS = "127.0.0.1 localhost\n10.1.0.1 alpha.example.com alpha\n10.1.0.2 beta\n"
 FILE = "/etc/exports.d/clusterkit.exports"
+DROP_IN = "/etc/systemd/system/nfs-server.service.d/clusterkit.exports.conf"
+SYSTEMCTL = "/usr/bin/systemctl"
+# A stand-in for systemd: what it has read, and whether that is what the drop-in says. The shell has no cat here.
+SYSTEMCTL_SCRIPT = f"""#!/bin/sh
+content() {{ [ -e "$1" ] && while IFS= read -r line; do echo "$line"; done < "$1"; }}
+case $1 in
+  show) [ "$(content {DROP_IN})" = "$(content /run/loaded)" ] && echo no || echo yes ;;
+  daemon-reload) content {DROP_IN} > /run/loaded; echo reload >> /run/reloads ;;
+esac
+exit 0
+"""
 
 
 def enter(root: Path, mounts: Sequence[tuple[str, ...]] = ()) -> None:
@@ -80,7 +91,8 @@ class Server:
         self.root = root
         self.mounts: list[tuple[str, ...]] = []
         self.write("/etc/hosts", HOSTS)
-        for name in ("/etc/exports", "/etc/exports.d", "/etc/fstab", "/run", "/srv", "/var/lib/nfs"):
+        left = ("/etc/exports", "/etc/exports.d", "/etc/fstab", DROP_IN, SYSTEMCTL, "/run", "/srv", "/var/lib/nfs")
+        for name in left:
             there = self.path(name)
             shutil.rmtree(there) if there.is_dir() else there.unlink(missing_ok=True)
         self.write("/etc/exports", "")
@@ -89,6 +101,10 @@ class Server:
 
     def path(self, name: str) -> Path:
         return self.root / name.lstrip("/")
+
+    def install_systemctl(self) -> None:
+        self.write(SYSTEMCTL, SYSTEMCTL_SCRIPT)
+        self.path(SYSTEMCTL).chmod(0o755)
 
     def write(self, name: str, content: str | bytes) -> None:
         self.path(name).parent.mkdir(parents=True, exist_ok=True)

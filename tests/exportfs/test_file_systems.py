@@ -10,15 +10,7 @@ from typing import Any
 import pytest
 from ansible_collections.clusterkit.storage.plugins.module_utils._directories import ensure_directories
 
-from .chroot import Refused, Server
-
-DROP_IN = "/etc/systemd/system/nfs-server.service.d/clusterkit.exports.conf"
-SYSTEMCTL = """#!/bin/sh
-echo "$*" >> /run/systemctl
-[ "$1" = show ] && { [ -s /run/reload-needed ] && echo yes || echo no; }
-[ "$1" = daemon-reload ] && : > /run/reload-needed
-exit 0
-"""
+from .chroot import DROP_IN, Refused, Server
 
 
 def export(path: str, *options: str, **more: Any) -> dict[str, Any]:
@@ -37,8 +29,7 @@ def disk(server: Server) -> Server:
 
 
 def test_disk_is_guarded_and_comes_first(disk: Server) -> None:
-    disk.write("/usr/bin/systemctl", SYSTEMCTL)
-    disk.path("/usr/bin/systemctl").chmod(0o755)
+    disk.install_systemctl()
     exports = [export("/srv/disk", "rw", "fsid=1"), export("/srv/root", "rw")]
     before = disk.ensure(*exports, check_mode=True)
     assert before.order_changed and not disk.path(DROP_IN).exists()
@@ -47,11 +38,11 @@ def test_disk_is_guarded_and_comes_first(disk: Server) -> None:
     assert "/srv/root 10.0.0.0/8(rw,no_subtree_check)" in disk.state[0]
     assert ",mountpoint=/srv/disk," in disk.state[1]
     assert disk.read(DROP_IN).splitlines()[2:] == ["[Unit]", "Wants=srv-disk.mount", "After=srv-disk.mount"]
-    assert disk.read("/run/systemctl") == "daemon-reload\n"
+    assert disk.read("/run/reloads") == "reload\n"
     assert not disk.ensure(*exports).changed
 
     # A killed run wrote the file, and systemd has not read it.
-    disk.write("/run/reload-needed", "yes")
+    disk.write("/run/loaded", "")
     assert disk.ensure(*exports).order_changed
     assert not disk.ensure(*exports).changed
 

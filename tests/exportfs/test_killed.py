@@ -16,7 +16,7 @@ from typing import Any
 
 from ansible_collections.clusterkit.storage.plugins.module_utils._export_server import Places, Request, ensure_exports
 
-from .chroot import FILE, Server, enter
+from .chroot import DROP_IN, FILE, Server, enter
 
 CALLS = "openat,write,ftruncate,fchmod,fchown,fsetxattr,fsync,rename,unlink,mkdir,flock,vfork,clone,clone3"
 NETWORK = "192.168.77.0/24"
@@ -27,7 +27,7 @@ def export(name: str, options: str = "rw") -> dict[str, Any]:
 
 
 OLD = [export("a"), export("b"), export("c", "ro")]
-NEW = [export("a", "ro"), export("c", "ro"), export("d")]
+NEW = [export("a", "ro"), export("c", "ro"), export("disk", "rw,fsid=1")]  # a disk: systemd has to be told, too
 
 
 def run_traced(server: Server, log: Path, *inject: str) -> int:
@@ -72,10 +72,13 @@ def _leads_to(link: Path, root: Path) -> bool:
 
 
 def test_killed_at_every_step(server: Server, tmp_path: Path) -> None:
-    for name in "abcd":
+    for name in "abc":
         server.path(f"/srv/{name}").mkdir()
+    server.mounts = [("tmpfs", "/srv/disk")]
+    server.install_systemctl()
     server.ensure(*NEW)
     new = server.state
+    order = server.read(DROP_IN)
     server.ensure(*OLD)
     old = server.state
     assert old != new
@@ -105,5 +108,7 @@ def test_killed_at_every_step(server: Server, tmp_path: Path) -> None:
         for wanted, expected in ((NEW, new), (OLD, old))[:: 1 if number % 2 else -1]:
             server.ensure(*wanted)
             assert server.state == expected, where
+            ordered = server.read(DROP_IN) if server.path(DROP_IN).exists() else ""
+            assert ordered == server.read("/run/loaded") == (order if wanted is NEW else ""), where
         assert {path.name for path in server.path("/etc/exports.d").iterdir()} == {Path(FILE).name}, where
     assert {(False, False), (True, False), (True, True)} <= seen, "no kill hit the middle of the change"

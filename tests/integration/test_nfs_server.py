@@ -73,6 +73,40 @@ def test_noresvport_volume_fails_as_written_is_explained_and_works_when_repaired
     assert "written" in mount(node)
 
 
+def settings(folder: Path, **values: Any) -> Any:
+    """Run the role alone with the exports that are there, and these settings."""
+    exports = [{"path": "/nfs/k8s/web", "clients": [{"host": "192.168.77.0/24", "options": ["rw"]}]}]
+    variables = {"nfs_server_exports": exports, "nfs_server_allow_restart": True, **values}
+    include = {
+        "name": "Serve",
+        "ansible.builtin.include_role": {"name": "clusterkit.storage.nfs_server"},
+        "vars": variables,
+    }
+    playbook = folder / "settings.yml"
+    playbook.write_text(yaml.safe_dump([{"name": "S", "hosts": "server1", "gather_facts": False, "tasks": [include]}]))
+    return play(playbook)
+
+
+@pytest.mark.long
+def test_version_3_comes_back_with_fixed_ports(tmp_path: Path, restored: Lab) -> None:
+    server, node = restored.guest("server1"), restored.guest("node1")
+    assert settings(tmp_path, nfs_server_versions=["4.1", "4.2"]).status == 0
+    assert "masked" in server.ssh("systemctl is-enabled rpcbind.socket; true")
+    ports = {"mountd": 20048, "statd": 32765, "lockd": 32803}
+    values: dict[str, Any] = {"nfs_server_versions": ["3", "4.1", "4.2"], "nfs_server_ports": ports}
+    run = settings(tmp_path, **values)
+    assert run.status == 0, run.output[-3000:]
+    programs = {tuple(line.split()[i] for i in (4, 3)) for line in server.ssh("rpcinfo -p").splitlines()[1:]}
+    assert {("mountd", "20048"), ("status", "32765"), ("nlockmgr", "32803"), ("nfs", "2049")} <= programs, programs
+    assert not {pair for pair in programs if pair[0] == "mountd" and pair[1] != "20048"}
+    said = node.ssh(
+        f"mkdir -p /mnt/3 && mount -t nfs -o vers=3 {SERVER}:/nfs/k8s/web /mnt/3 && grep ' /mnt/3 ' /proc/mounts"
+    )
+    assert "vers=3" in said and "mountport=20048" in said
+    assert settings(tmp_path, **values).recap("server1")["changed"] == 0
+    node.ssh("umount /mnt/3")
+
+
 ASK = r"""
 printf '127.0.0.1 localhost\n10.1.0.1 alpha.example.com alpha\n10.1.0.2 beta\n' > /etc/hosts
 printf 'hosts: files\npasswd: files\ngroup: files\n' > /etc/nsswitch.conf
