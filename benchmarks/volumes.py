@@ -33,7 +33,13 @@ sys.path.insert(0, str(ROOT))
 from lab import binaries  # noqa: E402 (needs the path above)
 from lab.control_plane import ControlPlane, Ports  # noqa: E402 (as above)
 from lab.settings import pins  # noqa: E402 (as above)
-from tests.integration.cluster.cluster import BIN, RUN_MODULE, Cluster, environment, write_kubeconfig  # noqa: E402 (needs the path above)
+from tests.integration.cluster.cluster import (  # noqa: E402 (as above)
+    BIN,
+    RUN_MODULE,
+    Cluster,
+    environment,
+    write_kubeconfig,
+)
 from tests.integration.cluster.conftest import free_ports  # noqa: E402 (as above)
 
 THREADS = 16
