@@ -88,7 +88,8 @@ class Run:
             if decision.refusal:
                 return outcome(volume, volume.name, "refused", decision.refusal)
             if not decision.patch:
-                return outcome(volume, volume.name, "unchanged")
+                # Nothing more: there may be tens of thousands, and the controller reads each of them.
+                return outcome(None, volume.name, "unchanged")
             if self._stopped.is_set():
                 return outcome(volume, volume.name, "not_started", "another volume failed, and on_error is stop")
             item = self._change(decision)
@@ -144,7 +145,7 @@ class Run:
         if decision.refusal:
             return outcome(volume, before.name, "refused", decision.refusal)
         if not decision.patch:
-            return self._changed(before, volume, "") if uncertain else outcome(volume, before.name, "unchanged")
+            return self._changed(before, volume, "") if uncertain else outcome(None, before.name, "unchanged")
         if self._conduct.strict:
             return outcome(volume, before.name, "stale", "has changed since the plan was made; make a new plan")
         return decision

@@ -171,7 +171,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 items:
-  description: Each volume, sorted by name, also when some of them failed.
+  description:
+    - Each volume, sorted by name, also when some of them failed. Of those that are V(unchanged) only C(name) and C(state).
   returned: always, once the volumes were read
   type: list
   elements: dict
