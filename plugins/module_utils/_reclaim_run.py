@@ -85,11 +85,9 @@ class Run:
 
         def one(decision: Decision) -> Item:
             volume = decision.volume
-            if decision.refusal:
-                return outcome(volume, volume.name, "refused", decision.refusal)
             if not decision.patch:
-                # Nothing more: there may be tens of thousands, and the controller reads each of them.
-                return outcome(None, volume.name, "unchanged")
+                # Of what is as wanted nothing more: there may be tens of thousands, and the controller reads them all.
+                return outcome(volume if decision.refusal else None, volume.name, _quiet(decision), decision.refusal)
             if self._stopped.is_set():
                 return outcome(volume, volume.name, "not_started", "another volume failed, and on_error is stop")
             item = self._change(decision)
@@ -203,6 +201,10 @@ class Run:
                 "state": "failed",
                 "reason": f"was released, but is {item['phase']} and not {phase} after {seconds:.0f} s",
             }
+
+
+def _quiet(decision: Decision) -> str:
+    return "refused" if decision.refusal else "unchanged"
 
 
 def difference(before: Volume, after: Volume) -> dict[str, str]:
@@ -344,7 +346,7 @@ def reclaim(api: Api, given: Mapping[str, Any], *, check_mode: bool, diff: bool)
         items = [
             outcome(one.volume, one.volume.name, "not_started", problem)
             if one.patch
-            else outcome(one.volume, one.volume.name, "refused" if one.refusal else "unchanged", one.refusal)
+            else outcome(one.volume if one.refusal else None, one.volume.name, _quiet(one), one.refusal)
             for one in decisions
         ]
         return Outcome(_sorted(items + settled), [], problem)
