@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from multiprocessing.pool import ThreadPool
 from typing import Any, TypeVar
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
 try:
     import urllib3
@@ -39,6 +39,8 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 10.0
 # An API that never answered is more likely a wrong address than a short outage.
 _FIRST_CONTACT = 10.0
 _RESTARTS = 3
+# Tokens that expire are renewed well before.
+_TOKEN_SECONDS = 10.0
 _CONTINUE = re.compile(rb'"metadata":\{[^{}]*?"continue":"([^"\\]+)"')
 
 
@@ -96,23 +98,43 @@ class Access:
         """C(configuration) is a kubernetes.client.Configuration; tokens that come up are added to C(secrets)."""
         configuration.connection_pool_maxsize = WORKERS
         configuration.retries = False
+        kept: list[Any] = []
 
         def all_headers() -> Any:
-            found = urllib3.HTTPHeaderDict({"Accept": "application/json", "User-Agent": "clusterkit.storage"})
-            for name, values in headers.items():
-                for value in values:
-                    found.add(name, value)
-            for setting in configuration.auth_settings().values():
-                if setting["value"]:
-                    found[setting["key"]] = setting["value"]
-                    secrets.add(setting["value"].split(" ")[-1])
-            if configuration.username and configuration.password and "authorization" not in found:
-                basic = f"{configuration.username}:{configuration.password}"
-                found.extend(urllib3.make_headers(basic_auth=basic))
-            return found
+            if not kept or time.monotonic() > kept[0]:
+                kept[:] = [time.monotonic() + _TOKEN_SECONDS, _headers(configuration, headers, secrets)]
+            return kept[1]
 
-        pool = RESTClientObject(configuration).pool_manager
-        return cls(configuration.host.rstrip("/"), pool, all_headers)
+        manager, host = RESTClientObject(configuration).pool_manager, configuration.host.rstrip("/")
+        if isinstance(manager, urllib3.ProxyManager):
+            return cls(host, manager, all_headers)
+        return cls(urlsplit(host).path, _Host(manager.connection_from_url(host)), all_headers)
+
+
+class _Host:
+    """The connections to one host; a manager finds them anew for each request, which takes as long as the rest."""
+
+    def __init__(self, pool: Any) -> None:
+        self._pool = pool
+
+    def request(self, method: str, path: str, **options: Any) -> Any:
+        return self._pool.urlopen(method, path, assert_same_host=False, **options)
+
+
+def _headers(configuration: Any, more: Mapping[str, Sequence[str]], secrets: set[str]) -> Any:
+    """Renews a token that expires; those of a kubeconfig are read anew for it."""
+    found = urllib3.HTTPHeaderDict({"Accept": "application/json", "User-Agent": "clusterkit.storage"})
+    for name, values in more.items():
+        for value in values:
+            found.add(name, value)
+    for setting in configuration.auth_settings().values():
+        if setting["value"]:
+            found[setting["key"]] = setting["value"]
+            secrets.add(setting["value"].split(" ")[-1])
+    if configuration.username and configuration.password and "authorization" not in found:
+        found.extend(urllib3.make_headers(basic_auth=f"{configuration.username}:{configuration.password}"))
+    several = any(len(values) > 1 for values in more.values())
+    return found if several else dict(found.items())
 
 
 class Api:
@@ -303,6 +325,7 @@ class Api:
         url = f"{self._access.host}{path}" + (f"?{urlencode(query)}" if query else "")
         headers = self._access.headers()
         if body:
+            headers = headers.copy()
             headers["Content-Type"] = MERGE_PATCH
         answer = self._access.pool.request(
             method,

@@ -5,9 +5,8 @@
 from __future__ import annotations
 
 import os
-import traceback
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible_collections.clusterkit.storage.plugins.module_utils._api import (
@@ -61,12 +60,6 @@ class ApiModule(AnsibleModule):  # type: ignore[misc] # ansible-core has no type
         access.headers()
         patience = Patience(self.params["request_timeout"], self.params["retry_timeout"])
         return Api(access, patience, dry_run=self.check_mode)
-
-    def fail(self, error: Exception, **result: Any) -> NoReturn:
-        if not isinstance(error, (ApiError, ValueError, OSError)):
-            result["exception"] = traceback.format_exc()
-        self.fail_json(msg=str(error), **result)
-        raise AssertionError  # not reached: fail_json ends the process
 
 
 def access_arguments(parameters: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> dict[str, Any]:

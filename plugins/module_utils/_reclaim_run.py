@@ -85,10 +85,9 @@ class Run:
 
         def one(decision: Decision) -> Item:
             volume = decision.volume
-            if decision.refusal:
-                return outcome(volume, volume.name, "refused", decision.refusal)
             if not decision.patch:
-                return outcome(volume, volume.name, "unchanged")
+                # Of what is as wanted nothing more: there may be tens of thousands, and the controller reads them all.
+                return outcome(volume if decision.refusal else None, volume.name, _quiet(decision), decision.refusal)
             if self._stopped.is_set():
                 return outcome(volume, volume.name, "not_started", "another volume failed, and on_error is stop")
             item = self._change(decision)
@@ -144,7 +143,7 @@ class Run:
         if decision.refusal:
             return outcome(volume, before.name, "refused", decision.refusal)
         if not decision.patch:
-            return self._changed(before, volume, "") if uncertain else outcome(volume, before.name, "unchanged")
+            return self._changed(before, volume, "") if uncertain else outcome(None, before.name, "unchanged")
         if self._conduct.strict:
             return outcome(volume, before.name, "stale", "has changed since the plan was made; make a new plan")
         return decision
@@ -202,6 +201,10 @@ class Run:
                 "state": "failed",
                 "reason": f"was released, but is {item['phase']} and not {phase} after {seconds:.0f} s",
             }
+
+
+def _quiet(decision: Decision) -> str:
+    return "refused" if decision.refusal else "unchanged"
 
 
 def difference(before: Volume, after: Volume) -> dict[str, str]:
@@ -343,7 +346,7 @@ def reclaim(api: Api, given: Mapping[str, Any], *, check_mode: bool, diff: bool)
         items = [
             outcome(one.volume, one.volume.name, "not_started", problem)
             if one.patch
-            else outcome(one.volume, one.volume.name, "refused" if one.refusal else "unchanged", one.refusal)
+            else outcome(one.volume if one.refusal else None, one.volume.name, _quiet(one), one.refusal)
             for one in decisions
         ]
         return Outcome(_sorted(items + settled), [], problem)

@@ -5,10 +5,11 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Optional
+from typing import Any, Optional, TypeVar
 
 from ansible_collections.clusterkit.storage.plugins.module_utils import _addresses, _quantity
 from ansible_collections.clusterkit.storage.plugins.module_utils._shares import covers
@@ -22,9 +23,16 @@ _NFS_CSI = "nfs.csi.k8s.io"
 Claim = Optional[tuple[str, str, Optional[str]]]  # namespace, name, uid
 
 
-def _shared(text: str | None) -> str | None:
+Text = TypeVar("Text", str, Optional[str])
+
+
+def _shared(text: Text) -> Text:
     """The same words come back in thousands of volumes: keep one copy."""
     return None if text is None else sys.intern(text)
+
+
+# Thousands of volumes have a handful of sizes.
+_bytes = functools.lru_cache(maxsize=1024)(_quantity.to_bytes)
 
 
 class Volume:
@@ -36,10 +44,6 @@ class Volume:
         "provisioner_state", "read_only", "released_at", "resource_version", "server", "server_dir", "share",
         "storage_class", "uid",
     )  # fmt: skip
-
-    def __init__(self, **values: Any) -> None:
-        for name in self.__slots__:
-            setattr(self, name, values[name])
 
     name: str
     uid: str
@@ -88,37 +92,38 @@ class Volume:
             )
         reference = spec.get("claimRef")
         phase = _shared(status.get("phase") or "Pending")
-        return cls(
-            name=metadata["name"],
-            uid=metadata.get("uid", ""),
-            resource_version=metadata.get("resourceVersion", ""),
-            phase=phase,
-            deleting=metadata.get("deletionTimestamp"),
-            policy=_shared(spec.get("persistentVolumeReclaimPolicy") or "Retain"),
-            storage_class=_shared(annotations.get(_CLASS_ANNOTATION) or spec.get("storageClassName") or ""),
-            provisioner=_shared(annotations.get(PROVISIONED_BY) or (csi or {}).get("driver")),
-            provisioner_state="unknown",
-            driver="nfs" if nfs is not None else "csi" if csi is not None else "other",
-            csi_driver=_shared((csi or {}).get("driver")),
-            csi_handle=(csi or {}).get("volumeHandle"),
-            csi_attributes=attributes,
-            server=_shared(server),
-            path=path,
-            share=None,
-            server_dir=None,
-            read_only=bool((nfs or csi or {}).get("readOnly", False)),
-            capacity=_quantity.to_bytes((spec.get("capacity") or {}).get("storage", "0")),
-            access_modes=tuple(map(sys.intern, spec.get("accessModes") or ())),
-            mount_options=tuple(map(sys.intern, spec.get("mountOptions") or ())),
-            claim=(_shared(reference.get("namespace") or ""), reference.get("name") or "", reference.get("uid") or None)
-            if reference
-            else None,
-            finalizers=tuple(map(sys.intern, metadata.get("finalizers") or ())),
-            # Failed comes after Released: the time of the later one is the safe side of "older than".
-            released_at=status.get("lastPhaseTransitionTime") if phase in ("Released", "Failed") else None,
-            annotations={sys.intern(key): _shared(value) for key, value in annotations.items()},
-            labels={sys.intern(key): _shared(value) for key, value in (metadata.get("labels") or {}).items()},
-        )
+        self = cls()
+        self.name = metadata["name"]
+        self.uid = metadata.get("uid", "")
+        self.resource_version = metadata.get("resourceVersion", "")
+        self.phase = phase
+        self.deleting = metadata.get("deletionTimestamp")
+        self.policy = _shared(spec.get("persistentVolumeReclaimPolicy") or "Retain")
+        self.storage_class = _shared(annotations.get(_CLASS_ANNOTATION) or spec.get("storageClassName") or "")
+        self.provisioner = _shared(annotations.get(PROVISIONED_BY) or (csi or {}).get("driver"))
+        self.provisioner_state = "unknown"
+        self.driver = "nfs" if nfs is not None else "csi" if csi is not None else "other"
+        self.csi_driver = _shared((csi or {}).get("driver"))
+        self.csi_handle = (csi or {}).get("volumeHandle")
+        self.csi_attributes = attributes
+        self.server = _shared(server)
+        self.path = path
+        self.share = None
+        self.server_dir = None
+        self.read_only = bool((nfs or csi or {}).get("readOnly", False))
+        self.capacity = _bytes((spec.get("capacity") or {}).get("storage", "0"))
+        self.access_modes = tuple(map(sys.intern, spec.get("accessModes") or ()))
+        self.mount_options = tuple(map(sys.intern, spec.get("mountOptions") or ()))
+        self.claim = None
+        if reference:
+            namespace = _shared(reference.get("namespace") or "")
+            self.claim = (namespace, reference.get("name") or "", reference.get("uid") or None)
+        self.finalizers = tuple(map(sys.intern, metadata.get("finalizers") or ()))
+        # Failed comes after Released: the time of the later one is the safe side of "older than".
+        self.released_at = status.get("lastPhaseTransitionTime") if phase in ("Released", "Failed") else None
+        self.annotations = {sys.intern(key): _shared(value) for key, value in annotations.items()}
+        self.labels = {sys.intern(key): _shared(value) for key, value in (metadata.get("labels") or {}).items()}
+        return self
 
     def record(self) -> dict[str, Any]:
         """As plain data; C(from_record) reads it back."""
@@ -143,19 +148,15 @@ class Volume:
         if record.get("schema") != SCHEMA:
             raise ValueError(f"schema is {record.get('schema')!r}; expected {SCHEMA}")
         try:
-            csi, claim = record["csi"] or {}, record["claim"]
-            return cls(
-                **{name: record[name] for name in _PLAIN},
-                csi_driver=csi.get("driver"),
-                csi_handle=csi.get("handle"),
-                csi_attributes=csi.get("attributes") or {},
-                claim=(claim["namespace"], claim["name"], claim["uid"]) if claim else None,
-                access_modes=tuple(record["access_modes"]),
-                mount_options=tuple(record["mount_options"]),
-                finalizers=tuple(record["finalizers"]),
-                annotations=record["annotations"],
-                labels=record["labels"],
-            )
+            self, csi, claim = cls(), record["csi"] or {}, record["claim"]
+            for name in (*_PLAIN, "annotations", "labels"):
+                setattr(self, name, record[name])
+            for name in ("access_modes", "mount_options", "finalizers"):
+                setattr(self, name, tuple(record[name]))
+            self.csi_driver, self.csi_handle = csi.get("driver"), csi.get("handle")
+            self.csi_attributes = csi.get("attributes") or {}
+            self.claim = (claim["namespace"], claim["name"], claim["uid"]) if claim else None
+            return self
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"no record of a volume: {error}") from error
 

@@ -41,7 +41,7 @@ options:
   dest:
     description:
       - A file, on the machine where the module runs, that gets the records as lines of JSON instead of the result.
-        The first line tells of the set. The file is replaced in one step and has mode 0600.
+        The first line tells of the set. The file is replaced in one step and has mode 0600, in check mode too.
     type: path
 author:
   - The clusterkit.storage authors (@clusterkit)
@@ -171,7 +171,7 @@ def main() -> None:
         )
         result = _listing.result(found, given["dest"])
     except (ApiError, ValueError, OSError) as error:
-        module.fail(error)
+        module.fail_json(msg=str(error))
     module.exit_json(changed=False, **result)
 
 

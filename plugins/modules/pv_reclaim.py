@@ -171,7 +171,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 volumes:
-  description: Each volume, sorted by name, also when some of them failed.
+  description:
+    - Each volume, sorted by name, also when some of them failed.
+    - Of those that are V(unchanged) only C(name) and C(state).
   returned: always, once the volumes were read
   type: list
   elements: dict
@@ -248,7 +250,7 @@ def main() -> None:
             replace_file(dest, "".join(json.dumps(item, sort_keys=True) + "\n" for item in done.items), mode=0o600)
             result |= {"dest": dest, "volumes": [item for item in done.items if item["state"] != "unchanged"]}
     except (ApiError, ValueError, OSError) as error:
-        module.fail(error)
+        module.fail_json(msg=str(error))
     if done.plan_id:
         result["plan_id"] = done.plan_id
     if done.diffs:

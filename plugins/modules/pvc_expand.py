@@ -257,7 +257,7 @@ def main() -> None:
             replace_file(dest, "".join(json.dumps(item, sort_keys=True) + "\n" for item in done.items), mode=0o600)
             result["dest"] = dest
     except (ApiError, ValueError, OSError) as error:
-        module.fail(error)
+        module.fail_json(msg=str(error))
     if done.plan_id:
         result["plan_id"] = done.plan_id
     if done.diffs:

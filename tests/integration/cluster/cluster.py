@@ -134,7 +134,10 @@ class Cluster:
         """A volume and its claim, both of this name."""
         self.make_volume(name, storage_class=storage_class, size=size, **more)
         self.make_claim(name, storage_class=storage_class, size=size, volume_name=name)
-        self.wait(lambda: self.claim(name)["status"]["phase"] == "Bound")
+        self.wait_bound(name)
+
+    def wait_bound(self, claim: str) -> None:
+        self.wait(lambda: self.claim(claim)["status"].get("phase") == "Bound")
 
     # Claims --------------------------------------------------------------------------------------
 

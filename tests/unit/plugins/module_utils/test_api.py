@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import urllib3
 from ansible_collections.clusterkit.storage.plugins.module_utils._api import Access, Api, ApiError, Patience, path_of
+from kubernetes.client import Configuration
 
 DATE = {"Date": "Sun, 01 Mar 2026 12:00:00 GMT"}
 
@@ -186,3 +187,46 @@ def test_results_keep_the_order_of_their_items() -> None:
 def test_names_cannot_leave_their_place_in_the_path() -> None:
     assert path_of("persistentvolumes", "../nodes/x") == "/api/v1/persistentvolumes/..%2Fnodes%2Fx"
     assert path_of("leases", "l", "n", group="coordination.k8s.io/v1").endswith("/v1/namespaces/n/leases/l")
+
+
+def access_of(headers: dict[str, list[str]] | None = None, **values: Any) -> tuple[Access, set[str]]:
+    configuration = Configuration()
+    for name, value in {"host": "https://api:6443/k8s/one/", **values}.items():
+        setattr(configuration, name, value)
+    secrets: set[str] = set()
+    return Access.of(configuration, headers or {}, secrets), secrets
+
+
+def test_a_token_is_renewed_and_never_told() -> None:
+    asked = []
+
+    def renew(configuration: Any) -> None:
+        asked.append(1)
+        configuration.api_key["authorization"] = f"Bearer token-{len(asked)}"
+
+    access, secrets = access_of(api_key={"authorization": "Bearer old"}, refresh_api_key_hook=renew)
+    now = [100.0]
+    real, time.monotonic = time.monotonic, lambda: now[0]
+    try:
+        sent = [access.headers()["authorization"] for _ in range(3)]
+        now[0] += 11
+        sent.append(access.headers()["authorization"])
+    finally:
+        time.monotonic = real
+    assert sent == ["Bearer token-1"] * 3 + ["Bearer token-2"]
+    assert secrets == {"token-1", "token-2"}
+
+
+def test_a_host_with_a_path_is_kept_and_a_proxy_is_gone_through() -> None:
+    access, _secrets = access_of()
+    assert access.host == "/k8s/one"
+    access, _secrets = access_of(proxy="http://proxy:3128")
+    assert access.host == "https://api:6443/k8s/one"
+    assert isinstance(access.pool, urllib3.ProxyManager)
+
+
+def test_each_group_is_a_header_and_a_password_is_sent_as_basic() -> None:
+    access, _secrets = access_of({"Impersonate-User": ["me"], "Impersonate-Group": ["a", "b"]})
+    assert access.headers().getlist("Impersonate-Group") == ["a", "b"]
+    access, _secrets = access_of(username="me", password="secret")  # noqa: S106 (nobody's)
+    assert access.headers()["authorization"].startswith("Basic ")

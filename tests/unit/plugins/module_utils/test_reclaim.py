@@ -14,6 +14,7 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import
     PROVISIONED_BY,
     Volume,
 )
+from ansible_collections.clusterkit.storage.tests.merge_patch import merged
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,19 +29,6 @@ def volume(**values: Any) -> Volume:
     for name, value in values.items():
         setattr(made, name, value)
     return made
-
-
-def merged(target: Any, patch: Any) -> Any:
-    """RFC 7386."""
-    if not isinstance(patch, dict):
-        return patch
-    result = dict(target) if isinstance(target, dict) else {}
-    for key, value in patch.items():
-        if value is None:
-            result.pop(key, None)
-        else:
-            result[key] = merged(result.get(key), value)
-    return result
 
 
 def as_object(one: Volume) -> dict[str, Any]:

@@ -86,7 +86,9 @@ def test_what_is_told_of_wrong_arguments_has_no_secrets(
     result, output = run(module, {"kubeconfig": KUBECONFIG, **wrong}, monkeypatch, capsys)
     assert result["failed"]
     assert SECRET not in output
-    result, output = run(module, {"host": "x", "api_key": SECRET, "password": SECRET, **wrong}, monkeypatch, capsys)
+    result, output = run(
+        module, {"host": "https://127.0.0.1:1", "api_key": SECRET, "password": SECRET, **wrong}, monkeypatch, capsys
+    )
     assert result["failed"]
     assert SECRET not in output
 
