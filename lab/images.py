@@ -28,7 +28,10 @@ sed -i 's/^update_initramfs=.*/update_initramfs=no/' "$1/etc/initramfs-tools/upd
 echo force-unsafe-io > "$1/etc/dpkg/dpkg.cfg.d/lab"
 printf '#!/bin/sh\nexit 101\n' > "$1/usr/sbin/policy-rc.d"; chmod +x "$1/usr/sbin/policy-rc.d"
 chroot "$1" apt-get clean
+# Installing systemd-resolved may have made resolv.conf a link to what only a running one writes (Debian 12 does).
+mv "$1/etc/resolv.conf" "$1/etc/resolv.conf.image"; cp -L /etc/resolv.conf "$1/etc/resolv.conf"
 chroot "$1" apt-get install --yes --no-install-recommends --download-only $CACHED
+mv "$1/etc/resolv.conf.image" "$1/etc/resolv.conf"
 rm "$1/usr/sbin/policy-rc.d"
 chroot "$1" passwd -d root
 chroot "$1" systemctl enable systemd-networkd systemd-resolved ssh

@@ -220,10 +220,10 @@ class Run:
         return self.item(growth, "changed" if done else "unchanged", "", done)
 
     def _read(self, growth: Growth) -> tuple[dict[str, Any], Volume]:
-        claim = growth.claim
+        claim, before = growth.claim, growth.known_volume
         found = self._api.get(path_of("persistentvolumeclaims", claim["name"], claim["namespace"]))
-        volume = Volume.of(self._api.get(path_of("persistentvolumes", growth.known_volume.name)))
-        if (found["metadata"]["uid"], volume.uid) != (claim["uid"], growth.volume.uid):
+        volume = Volume.of(self._api.get(path_of("persistentvolumes", before.name)))
+        if (found["metadata"]["uid"], volume.uid) != (claim["uid"], before.uid):
             raise ApiError("claim or volume was deleted and made again", 404)
         return _listing.claim_record(found), volume
 
