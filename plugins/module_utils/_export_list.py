@@ -285,15 +285,25 @@ def fsids(meaning: Meaning) -> list[str]:
 
 def _writing_problems(exports: Sequence[Export], dialect: Dialect) -> list[str]:
     """Return exports that would not be read back as they are meant: the proof that the file is right."""
-    problems = []
-    for export in exports:
-        text = _format(export)
-        read = _exports.parse(text, dialect)
-        meant = [(export.path, client.host or "*", client.meaning) for client in export.clients]
-        if [(entry.path, entry.host, entry.meaning) for entry in read.entries] != meant or read.problems:
-            why = "; ".join(problem.text for problem in read.problems) or "it would be read as something else"
-            problems.append(f"{export.label}: cannot be written to an exports file: {why}")
-    return problems
+    if not _misread(exports, dialect):
+        return []
+    return [
+        f"{export.label}: cannot be written to an exports file: {problem}"
+        for export in exports
+        for problem in [_misread([export], dialect)]
+        if problem
+    ]
+
+
+def _misread(exports: Sequence[Export], dialect: Dialect) -> str | None:
+    """Return why exports would be read as something else, None when they would not."""
+    read = _exports.parse("".join(map(_format, exports)), dialect)
+    meant = [(export.path, client.host or "*", client.meaning) for export in exports for client in export.clients]
+    if read.problems:
+        return "; ".join(problem.text for problem in read.problems)
+    if [(entry.path, entry.host, entry.meaning) for entry in read.entries] != meant:
+        return "it would be read as something else"
+    return None
 
 
 def _format(export: Export) -> str:

@@ -367,6 +367,7 @@ def _strtoul(text: str) -> tuple[int, int]:
 # --- clients ---------------------------------------------------------------------------------------------
 
 
+@functools.lru_cache(maxsize=8192)
 def client_kind(host: str) -> str:
     """Return how exportfs takes a client: anonymous, gss, netgroup, wildcard, network or host."""
     if host in ("", "*"):
@@ -408,6 +409,7 @@ def _pton(family: int, text: str) -> bytes | None:
         return None
 
 
+@functools.lru_cache(maxsize=8192)
 def network_problem(host: str) -> str | None:
     """Return why exportfs drops a client of kind network, None when it takes it."""
     address, _separator, mask = host.partition("/")
@@ -427,6 +429,7 @@ def network_problem(host: str) -> str | None:
     return None
 
 
+@functools.lru_cache(maxsize=8192)
 def matches_everybody(host: str) -> bool:
     """Tell whether a client specification lets in the whole world."""
     kind = client_kind(host)
@@ -444,6 +447,7 @@ def matches_everybody(host: str) -> bool:
     return False
 
 
+@functools.lru_cache(maxsize=8192)
 def client_key(host: str) -> str:
     """Return the name by which exportfs knows a client, names not resolved: what is equal here is one client."""
     kind = client_kind(host)
