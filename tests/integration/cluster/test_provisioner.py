@@ -66,7 +66,7 @@ def test_the_same_claim_reads_its_old_data_again(
     empty.delete_claim("data")
     empty.wait(lambda: empty.phase(first) == "Released")
     refused = empty.direct("pv_reclaim", volumes=[first], policy="Delete", allow_future_deletion=True)
-    assert "would destroy its data now" in refused["items"][0]["reason"]
+    assert "would destroy its data now" in refused["volumes"][0]["reason"]
     # While the volume is reserved, somebody else of the same class gets a new one.
     done = empty.direct("pv_reclaim", volumes=[first], release="reserved", wait=True)
     assert done["summary"]["changed"] == 1, done
@@ -95,11 +95,11 @@ def test_a_volume_whose_provisioner_may_be_deleting_it_is_not_released(
     empty.delete_claim("data")
     empty.wait(lambda: empty.phase(name) == "Released")
     at_once = empty.direct("pv_reclaim", volumes=[name], policy="Retain", release="open")
-    assert f"its provisioner {PROVISIONER} is running" in at_once["items"][0]["reason"]
+    assert f"its provisioner {PROVISIONER} is running" in at_once["volumes"][0]["reason"]
     assert empty.direct("pv_reclaim", volumes=[name], policy="Retain")["summary"]["changed"] == 1
     make_class(empty, "broken", "Delete")
     later = empty.direct("pv_reclaim", volumes=[name], release="open", wait=True)
-    assert later["items"][0]["phase"] == "Available", later
+    assert later["volumes"][0]["phase"] == "Available", later
     assert (tmp_path / "share" / f"default-data-{name}").is_dir()
     run.kill()
 
