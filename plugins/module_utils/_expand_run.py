@@ -223,7 +223,7 @@ class Run:
         claim = growth.claim
         found = self._api.get(path_of("persistentvolumeclaims", claim["name"], claim["namespace"]))
         volume = Volume.of(self._api.get(path_of("persistentvolumes", growth.known_volume.name)))
-        if (found["metadata"]["uid"], volume.uid) != (claim["uid"], growth.volume.uid):
+        if (found["metadata"]["uid"], volume.uid) != (claim["uid"], growth.known_volume.uid):
             raise ApiError("claim or volume was deleted and made again", 404)
         return _listing.claim_record(found), volume
 

@@ -172,7 +172,7 @@ def test_a_csi_volume_grows_by_its_driver(
     ],
 )
 def test_a_volume_that_must_not_grow_is_named_with_the_reason(values: dict[str, Any], words: str) -> None:
-    claim = {
+    claim: dict[str, Any] = {
         "namespace": "shop", "name": "data", "uid": "c1", "resource_version": "3", "deleting": None, "labels": {},
         "storage_class": "gold", "volume": "pv", "phase": "Bound", "request": "1Gi", "capacity": "1Gi",
         "conditions": {},

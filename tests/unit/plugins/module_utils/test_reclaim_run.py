@@ -32,7 +32,7 @@ class Store:
 
     def __init__(self, *items: dict[str, Any]) -> None:
         self.items = {one["metadata"]["name"]: one for one in items}
-        self.before: list[Callable[[str], None]] = []
+        self.before: list[Callable[[str], object]] = []
         self.events: list[list[tuple[str, dict[str, Any]]] | ApiError] = []
 
     def get(self, path: str) -> dict[str, Any]:
@@ -51,7 +51,7 @@ class Store:
         return self.change(name, body)
 
     def change(self, name: str, body: dict[str, Any]) -> dict[str, Any]:
-        made = merged(self.items[name], body)
+        made: dict[str, Any] = merged(self.items[name], body)
         made["metadata"]["resourceVersion"] = str(int(self.items[name]["metadata"]["resourceVersion"]) + 1)
         self.items[name] = made
         return made
@@ -79,7 +79,7 @@ def carry_out(store: Store, request: Request = RELEASE, **conduct: Any) -> list[
 
 def test_another_ones_change_is_read_and_kept() -> None:
     store = Store(pv())
-    store.before = [lambda name: store.change(name, {"metadata": {"labels": {"by": "other"}}}) and None] * 3
+    store.before = [lambda name: store.change(name, {"metadata": {"labels": {"by": "other"}}})] * 3
     (item,) = carry_out(store)
     assert item["state"] == "changed"
     assert store.items["a"]["metadata"]["labels"] == {"by": "other"}
@@ -88,7 +88,7 @@ def test_another_ones_change_is_read_and_kept() -> None:
 
 def test_a_volume_that_is_bound_by_then_is_judged_anew_and_left_alone() -> None:
     store = Store(pv())
-    store.before = [lambda name: store.change(name, {"status": {"phase": "Bound"}}) and None]
+    store.before = [lambda name: store.change(name, {"status": {"phase": "Bound"}})]
     (item,) = carry_out(store)
     assert item["state"] == "refused"
     assert "is Bound" in item["reason"]
@@ -97,7 +97,7 @@ def test_a_volume_that_is_bound_by_then_is_judged_anew_and_left_alone() -> None:
 
 def test_a_plan_is_not_stretched_to_a_volume_that_has_changed() -> None:
     store = Store(pv())
-    store.before = [lambda name: store.change(name, {"metadata": {"labels": {"by": "other"}}}) and None]
+    store.before = [lambda name: store.change(name, {"metadata": {"labels": {"by": "other"}}})]
     (item,) = carry_out(store, strict=True)
     assert item["state"] == "stale"
     assert store.items["a"]["spec"]["claimRef"]["uid"] == "c1"
@@ -154,13 +154,16 @@ def test_after_an_error_the_others_are_done_or_not_begun() -> None:
 
 def test_a_volume_that_others_change_for_ever_is_given_up() -> None:
     store = Store(pv())
-    store.before = [lambda name: store.change(name, {"metadata": {"labels": {"by": "other"}}}) and None] * 10
+    store.before = [lambda name: store.change(name, {"metadata": {"labels": {"by": "other"}}})] * 10
     (item,) = carry_out(store, seconds=-1.0)
     assert "others changed it all the time" in item["reason"]
 
 
 def available(name: str = "a") -> dict[str, Any]:
-    return merged(pv(name), {**RESERVED, "status": {"phase": "Available"}, "metadata": {"resourceVersion": "5"}})
+    made: dict[str, Any] = merged(
+        pv(name), {**RESERVED, "status": {"phase": "Available"}, "metadata": {"resourceVersion": "5"}}
+    )
+    return made
 
 
 def waited(store: Store, phase: str = "Available", seconds: float = 5) -> dict[str, Any]:
