@@ -151,3 +151,70 @@ def test_a_server_that_is_not_installed(machine: Machine) -> None:
     machine.states = {_nfs_service.SERVER: ["masked", "inactive", "masked"]}
     with pytest.raises(ServiceError, match="is masked"):
         machine.ensure()
+
+
+def test_the_domain_of_names_is_kept_and_the_old_one_forgotten(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: list[list[str]] = []
+
+    def run(argv: Sequence[str], *, timeout: float, stdin: str | None = None) -> Finished:
+        if Path(argv[0]).name == "nfsidmap":
+            runs.append(list(argv[1:]))
+            known = Path(machine.places.idmapd_conf)
+            domain = "example.com" if known.exists() and "example.com" in known.read_text() else "localdomain"
+            return Finished(list(argv), 0, f"{domain}\n", "", timed_out=False)
+        return machine.run(argv, timeout=timeout, stdin=stdin)
+
+    monkeypatch.setattr(_nfs_service_host._process, "run", run)
+    assert machine.ensure(idmap_domain="example.com").changed
+    assert ["-c"] in runs
+    assert any("nfs-idmapd" in each for each in machine.runs)
+    assert not machine.ensure(idmap_domain="example.com").changed
+    assert machine.ensure(idmap_domain="example.org", check_mode=True).changed
+
+
+def test_a_command_that_fails_is_told_with_its_words(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(argv: Sequence[str], *, timeout: float, stdin: str | None = None) -> Finished:
+        if argv[1] == "restart":
+            return Finished(list(argv), 1, "", "Job failed", timed_out=False)
+        return machine.run(argv, timeout=timeout, stdin=stdin)
+
+    monkeypatch.setattr(_nfs_service_host._process, "run", run)
+    with pytest.raises(ServiceError, match="Job failed"):
+        machine.ensure(versions=["4.1", "4.2"])
+
+
+def test_without_systemctl_nothing_is_done(machine: Machine) -> None:
+    (machine.root / "bin/systemctl").unlink()
+    with pytest.raises(ServiceError, match="systemctl is not installed here"):
+        machine.ensure()
+
+
+def test_a_file_that_cannot_be_written_is_a_failure(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def replace(path: str, _content: str) -> None:
+        raise OSError(30, "Read-only file system", path)
+
+    monkeypatch.setattr(_nfs_service_host._files, "replace_file", replace)
+    with pytest.raises(ServiceError, match="Read-only file system"):
+        machine.ensure()
+    assert machine.runs == []
+
+
+def test_ports_that_rpcbind_tells_are_compared(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = (
+        "   program vers proto   port  service\n"
+        "    100005    3   tcp  20048  mountd\n"
+        "    100021    4   tcp  32803  nlockmgr\n"
+    )
+
+    def run(argv: Sequence[str], *, timeout: float, stdin: str | None = None) -> Finished:
+        if Path(argv[0]).name == "rpcinfo":
+            return Finished(list(argv), 0, told, "", timed_out=False)
+        return machine.run(argv, timeout=timeout, stdin=stdin)
+
+    monkeypatch.setattr(_nfs_service_host._process, "run", run)
+    machine.ensure(ports={"mountd": 20048})
+    assert not machine.ensure(ports={"mountd": 20048}).changed
+    other = machine.ensure(ports={"mountd": 20049}, check_mode=True)
+    assert other.changed

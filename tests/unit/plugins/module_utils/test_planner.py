@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.clusterkit.storage.plugins.module_utils import _listing, _plan, _planner
+from ansible_collections.clusterkit.storage.plugins.module_utils import (
+    _api_module,
+    _expand,
+    _listing,
+    _plan,
+    _planner,
+    _selection,
+)
 from ansible_collections.clusterkit.storage.plugins.module_utils._reclaim import Facts
 from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import Volume
 
@@ -99,3 +106,164 @@ def test_a_claim_that_was_just_made_can_be_listed() -> None:
         {"metadata": {"namespace": "a", "name": "b", "uid": "c", "resourceVersion": "1"}, "spec": {}}
     )
     assert (made["phase"], made["request"], made["capacity"], made["volume"]) == ("Pending", "0", "0", "")
+
+
+def csi(**values: Any) -> Volume:
+    made = Volume.of(
+        {
+            "metadata": {"name": "pv", "uid": "v1", "resourceVersion": "5"},
+            "spec": {
+                "csi": {"driver": "nfs.csi.k8s.io", "volumeHandle": "h"},
+                "capacity": {"storage": "1Gi"},
+                "persistentVolumeReclaimPolicy": "Retain",
+                "claimRef": {"namespace": "shop", "name": "data", "uid": "c1"},
+            },
+            "status": {"phase": "Bound"},
+        }
+    )
+    for name, value in values.items():
+        setattr(made, name, value)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("asked", "classes", "changes", "refusal", "waits"),
+    [
+        ("1Gi", {"gold": {"allow_volume_expansion": True}}, 1, "", True),
+        ("2Gi", {"gold": {"allow_volume_expansion": True}}, 0, "", True),
+        (
+            "1Gi",
+            {"gold": {"allow_volume_expansion": False}},
+            0,
+            'its StorageClass "gold" does not allow expansion',
+            False,
+        ),
+        ("1Gi", {}, 0, 'its StorageClass "gold" does not exist', False),
+    ],
+)
+def test_a_csi_volume_grows_by_its_driver(
+    asked: str, classes: dict[str, Any], changes: int, refusal: str, waits: bool
+) -> None:
+    claim = _listing.claim_record(
+        {
+            "metadata": {"namespace": "shop", "name": "data", "uid": "c1", "resourceVersion": "3"},
+            "spec": {
+                "volumeName": "pv",
+                "storageClassName": "gold",
+                "resources": {"requests": {"storage": asked}},
+            },
+            "status": {"phase": "Bound", "capacity": {"storage": "1Gi"}},
+        }
+    )
+    growth = _expand.decide(claim, csi(), classes, "2Gi")
+    assert (len(growth.changes), growth.refusal, growth.waits) == (changes, refusal, waits)
+    assert growth.is_csi
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"deleting": "2026"}, "its volume pv is being deleted since 2026"),
+        ({"phase": "Released"}, "its volume pv is Released and bound to shop/data"),
+        ({"claim": None}, "bound to nothing"),
+        ({"driver": "other"}, "is neither an NFS nor a CSI volume"),
+        ({"policy": "Delete"}, "set Retain first, or say allow_delete_policy: true"),
+        ({"capacity": 3 * 2**30}, "would shrink: its capacity of its volume is"),
+    ],
+)
+def test_a_volume_that_must_not_grow_is_named_with_the_reason(values: dict[str, Any], words: str) -> None:
+    claim: dict[str, Any] = {
+        "namespace": "shop", "name": "data", "uid": "c1", "resource_version": "3", "deleting": None, "labels": {},
+        "storage_class": "gold", "volume": "pv", "phase": "Bound", "request": "1Gi", "capacity": "1Gi",
+        "conditions": {},
+    }  # fmt: skip
+    growth = _expand.decide(claim, csi(**values), {"gold": {"allow_volume_expansion": True}}, "2Gi")
+    assert words in growth.refusal
+    assert not growth.changes
+
+
+@pytest.mark.parametrize(
+    ("criteria", "fits"),
+    [
+        ({"names": ["pv*"]}, True),
+        ({"names": ["other"]}, False),
+        ({"drivers": ["csi"]}, False),
+        ({"drivers": ["nfs"]}, True),
+        ({"server": "s"}, True),
+        ({"server": "t"}, False),
+        ({"path_prefix": "/nfs"}, True),
+        ({"path_prefix": "/nf"}, False),
+        ({"claim_namespaces": ["sh*"]}, True),
+        ({"claim_namespaces": ["bank"]}, False),
+        ({"abandoned": True}, False),
+        ({"phases": ["Released"]}, False),
+        ({"released_for": "1d12h"}, False),
+    ],
+)
+def test_every_criterion_decides(criteria: dict[str, Any], fits: bool) -> None:
+    assert _selection.Selection(criteria).fits(volume(1), 0.0) is fits
+
+
+@pytest.mark.parametrize(
+    ("criteria", "words"),
+    [
+        ({"colour": "red"}, '"colour" is not a criterion'),
+        ({"names": []}, "names is empty"),
+        ({"released_for": "soon"}, "length"),
+    ],
+)
+def test_a_criterion_that_makes_no_sense_is_refused(criteria: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        _selection.Selection(criteria)
+
+
+def test_what_the_api_selects_by_is_left_to_it() -> None:
+    chosen = _selection.Selection({"label_selectors": ["a=b", "c"], "abandoned": None})
+    assert (chosen.label_selector, chosen.is_empty, chosen.asks_for_provisioners) == ("a=b,c", False, False)
+    assert _selection.Selection({"abandoned": False}).asks_for_provisioners
+    assert [one.name for one in _selection.by_name([volume(2), volume(1)])] == ["pv-1", "pv-2"]
+
+
+@pytest.mark.parametrize(
+    ("request_", "words"),
+    [
+        ({}, "selection is empty, which never means all"),
+        ({"selection": {"names": []}, "size": "2Gi"}, "selection is empty, which never means all"),
+        ({"selection": {"colour": "red"}, "size": "2Gi"}, '"colour" is not a criterion'),
+        ({"selection": {"names": ["*"]}}, "no size is given"),
+        ({"selection": {"names": ["*"]}, "size": "big"}, "size: "),
+        ({"claims": [{"namespace": "shop", "name": "c0"}]}, r"claims\[0\]: no size; give it here or for all"),
+        ({"claims": [{"namespace": "shop", "name": "c0", "size": "2Gi"}] * 2}, "shop/c0 is listed twice"),
+    ],
+)
+def test_a_request_to_grow_that_makes_no_sense_makes_no_plan(
+    tmp_path: Path, request_: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        plan("expand", listed(tmp_path, complete=True), request_)
+
+
+@pytest.mark.parametrize(
+    ("environment", "parameters", "found"),
+    [
+        ({"K8S_AUTH_KUBECONFIG": "/k"}, {}, {"kubeconfig": "/k"}),
+        ({"K8S_AUTH_KUBECONFIG": "/k"}, {"kubeconfig": "/mine"}, {"kubeconfig": "/mine"}),
+        ({"K8S_AUTH_VERIFY_SSL": "no"}, {}, {"verify_ssl": False}),
+        ({"K8S_AUTH_VERIFY_SSL": "yes"}, {}, {"verify_ssl": True}),
+        (
+            {"K8S_AUTH_PROXY_HEADERS_USER_AGENT": "me"},
+            {},
+            {"proxy_headers": {"user_agent": "me"}},
+        ),
+    ],
+)
+def test_access_comes_from_the_environment_where_it_is_not_given(
+    environment: dict[str, str], parameters: dict[str, Any], found: dict[str, Any]
+) -> None:
+    assert _api_module.access_arguments(parameters, environment) == found
+
+
+def test_every_group_has_a_header_of_its_own() -> None:
+    headers = _api_module.headers_of({}, {"K8S_AUTH_IMPERSONATE_GROUPS": "a,,b", "K8S_AUTH_IMPERSONATE_USER": "me"})
+    assert headers == {"Impersonate-User": ["me"], "Impersonate-Group": ["a", "b"]}
+    assert _api_module.headers_of({"impersonate_groups": ["c"]}, {}) == {"Impersonate-Group": ["c"]}

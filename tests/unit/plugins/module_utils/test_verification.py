@@ -197,3 +197,21 @@ def test_a_foreign_server_is_not_looked_into_and_that_is_said() -> None:
     record["inputs"]["uses"] = []
     lines = _verification.summary(record)["lines"]
     assert 'not checked: files of provisioner "prov", since 192.0.2.1 is no server of ours' in lines
+
+
+def test_only_what_a_provisioner_made_lies_in_its_directory() -> None:
+    uses = [
+        {"kind": "volume", "host": "s1", "path": "/nfs/v", "name": "v"},
+        {"kind": "provisioner", "host": "s1", "path": "/nfs/p", "name": "a/b"},
+        {"kind": "provisioner", "host": "s1", "path": "/nfs/p", "name": "c/d"},
+    ]
+
+    def claim(name: str, provisioner: str, volume: str | None) -> dict[str, Any]:
+        annotations = {_verification.PROVISIONER: provisioner}
+        spec = {"volumeName": volume} if volume else {}
+        return {"metadata": {"namespace": "n", "name": name, "annotations": annotations}, "spec": spec}
+
+    found = _verification.places(
+        {"uses": uses}, [claim("x", "a/b", "pv1"), claim("y", "e/f", "pv2"), claim("z", "a/b", None)]
+    )
+    assert found == {"s1": {"shares": ["/nfs/p"], "directories": ["/nfs/p/n-x-pv1"]}}
