@@ -185,6 +185,47 @@ def test_requests_without_claims_or_sizes_are_refused(arguments: dict[str, Any],
         _expand.choose([claim()], **arguments)
 
 
+@pytest.mark.parametrize(
+    ("of_claim", "of_volume", "words"),
+    [
+        ({"deleting": "2026"}, {}, "is being deleted since 2026"),
+        ({"phase": "Pending"}, {}, "only a bound claim"),
+        ({}, None, "its volume pv does not exist"),
+        ({}, {"deleting": "2026"}, "its volume pv is being deleted"),
+        ({}, {"claim": None}, "bound to nothing"),
+        ({}, {"driver": "other"}, "neither an NFS nor a CSI volume"),
+        ({"request": "30Gi"}, {}, "its request is 30Gi"),
+        ({}, {"policy": "Delete"}, "has policy Delete"),
+        ({"storage_class": "tin"}, {"driver": "csi"}, '"tin" does not exist'),
+        ({"storage_class": "fixed"}, {"driver": "csi"}, '"fixed" does not allow expansion'),
+    ],
+)
+def test_a_refusal_says_why(of_claim: dict[str, Any], of_volume: dict[str, Any] | None, words: str) -> None:
+    two = None if of_volume is None else volume(**of_volume)
+    growth = decide(claim(**of_claim), two, {**GROWS, "fixed": {"allow_volume_expansion": False}}, "20Gi")
+    assert words in growth.refusal
+    assert not growth.changes
+    assert not growth.waits
+
+
+def test_a_csi_claim_that_has_asked_waits_for_its_resizer() -> None:
+    growth = decide(claim(request="20Gi"), volume(driver="csi"), GROWS, "20Gi")
+    assert growth.waits
+    assert not growth.changes
+    asks = decide(claim(), volume(driver="csi"), GROWS, "20Gi")
+    assert [change.kind for change in asks.changes] == ["request"]
+
+
+def test_a_volume_outside_of_any_share_counts_for_its_directory() -> None:
+    one, without = volume(), volume(server=None)
+    assert _expand.shares([one, without], []) == [
+        {"server": "s", "path": "/nfs", "promised_before": 10 * 2**30, "promised": 10 * 2**30} | UNKNOWN
+    ]
+
+
+UNKNOWN = {"size": None, "overcommitted": None}
+
+
 def test_claims_are_chosen_by_every_criterion() -> None:
     many = [claim(), claim(name="other", labels={"app": "web"}), claim(namespace="bank", storage_class="tin")]
 

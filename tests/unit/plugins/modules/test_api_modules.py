@@ -17,6 +17,7 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._api_module imp
 from ansible_collections.clusterkit.storage.plugins.module_utils._reclaim import Facts
 from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import Volume
 from ansible_collections.clusterkit.storage.plugins.modules import pv_info, pv_reclaim, pvc_expand, storage_plan
+from kubernetes import config
 
 ROOT = Path(__file__).resolve().parents[4]
 API_MODULES = [pv_info, pv_reclaim, pvc_expand]
@@ -177,3 +178,51 @@ def test_a_listing_of_everything_is_no_selection(
     given = {"action": "reclaim", "listing": listing(tmp_path / "l", complete=True), "reclaim": {"release": "open"}}
     result, _output = run(storage_plan, given, monkeypatch, capsys)
     assert "never means all" in result["msg"]
+
+
+def kubeconfig(name: str = "one") -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "c", "cluster": {"server": f"https://{name}:6443"}}],
+        "users": [{"name": "u", "user": {"token": SECRET}}],
+        "contexts": [
+            {"name": "a", "context": {"cluster": "c", "user": "u"}},
+            {"name": "b", "context": {"cluster": "c", "user": "u"}},
+        ],
+        "current-context": "a",
+    }
+
+
+def test_what_is_given_directly_needs_no_kubeconfig() -> None:
+    given = {"host": "https://api/", "api_key": SECRET, "verify_ssl": False, "proxy_headers": {"user_agent": "me"}}
+    made, secrets = _api_module.configuration_of(given)
+    assert (made.host, made.verify_ssl, made.proxy_headers) == ("https://api", False, {"user-agent": "me"})
+    assert made.api_key == {"authorization": f"Bearer {SECRET}"}
+    assert secrets == {SECRET}
+
+
+def test_a_kubeconfig_is_data_or_a_file(tmp_path: Path) -> None:
+    made, secrets = _api_module.configuration_of({"kubeconfig": kubeconfig("data")})
+    assert (made.host, secrets) == ("https://data:6443", {SECRET})
+    (tmp_path / "config").write_text(yaml.safe_dump(kubeconfig("file")))
+    given = {"kubeconfig": str(tmp_path / "config"), "context": "b", "persist_config": False, "ssl_ca_cert": "/ca"}
+    made, _secrets = _api_module.configuration_of(given)
+    assert (made.host, made.ssl_ca_cert) == ("https://file:6443", "/ca")
+
+
+@pytest.mark.parametrize("in_a_pod", [True, False])
+def test_without_anything_the_service_account_comes_before_the_default_kubeconfig(
+    in_a_pod: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def in_cluster() -> None:
+        asked.append("service account")
+        if not in_a_pod:
+            raise config.ConfigException("no pod")
+
+    monkeypatch.setattr(config, "load_incluster_config", in_cluster)
+    monkeypatch.setattr(config, "load_kube_config", lambda **_options: asked.append("default"))
+    _api_module.configuration_of({})
+    assert asked == ["service account"] + ([] if in_a_pod else ["default"])
