@@ -118,7 +118,7 @@ class _Host:
         self._pool = pool
 
     def request(self, method: str, path: str, **options: Any) -> Any:
-        return self._pool.urlopen(method, path, assert_same_host=False, **options)
+        return self._pool.request(method, path, assert_same_host=False, **options)
 
 
 def _headers(configuration: Any, more: Mapping[str, Sequence[str]], secrets: set[str]) -> Any:

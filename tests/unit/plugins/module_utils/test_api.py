@@ -208,7 +208,7 @@ def test_a_token_is_renewed_and_never_told() -> None:
     now = [100.0]
     real, time.monotonic = time.monotonic, lambda: now[0]
     try:
-        sent = [access.headers()["authorization"] for _ in range(3)]
+        sent = [access.headers()["authorization"] for _request in range(3)]
         now[0] += 11
         sent.append(access.headers()["authorization"])
     finally:

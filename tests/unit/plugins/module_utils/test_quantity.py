@@ -96,3 +96,29 @@ def test_bytes_survive(size: int) -> None:
 def test_part_of_a_byte_counts_as_a_whole_one() -> None:
     assert _quantity.to_bytes("1395864371200m") == 1395864372
     assert _quantity.to_bytes("1.3Gi") == 1395864372
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "stored"),
+    [
+        ("-5", -5, "-5"),
+        ("-2Ki", -2048, "-2Ki"),
+        ("+3M", 3_000_000, "3M"),
+        ("1Ki", 1024, "1Ki"),
+        ("0.5Ki", 512, "512"),
+        ("1024Ki", 1024**2, "1Mi"),
+        ("1000E", 1000 * 10**18, "1000E"),
+        ("1e21", 10**21, "1e21"),
+        ("1E3", 1000, "1e3"),
+        ("0", 0, "0"),
+    ],
+)
+def test_signs_and_the_ends_of_each_scale(text: str, value: int, stored: str) -> None:
+    assert _quantity.parse(text) == value
+    assert _quantity.canonical(text) == stored
+
+
+@pytest.mark.parametrize(("text", "meant"), [("1GiB", "Gi"), ("1GB", "G"), ("5mib", "Mi"), ("1kb", "k"), ("2gi", "Gi")])
+def test_the_suffix_that_was_meant_is_named(text: str, meant: str) -> None:
+    with pytest.raises(ValueError, match=f'did you mean "{meant}"'):
+        _quantity.parse(text)

@@ -64,10 +64,12 @@ class Store:
         return [function(one) for one in items]
 
     def watch(self, *_arguments: Any) -> Iterator[tuple[str, dict[str, Any]]]:
-        found = self.events.pop(0) if self.events else []
+        time.sleep(0.01)
+        if not self.events:
+            return
+        found = self.events.pop(0)
         if isinstance(found, ApiError):
             raise found
-        time.sleep(0.01)
         yield from found
 
 
