@@ -199,7 +199,7 @@ spec:
         - -ec
         - |
           n=0
-          while :; do n=$((n+1)); read up _ < /proc/uptime; echo $n $up >> /mnt/lines; fsync /mnt/lines; done
+          while :; do n=$((n+1)); read up _ < /proc/uptime; echo $n $up | dd conv=fsync 2> /dev/null >> /mnt/lines; done
       volumeMounts: [{name: v, mountPath: /mnt}]
   volumes:
     - {name: v, persistentVolumeClaim: {claimName: nfs-pvc003}}
