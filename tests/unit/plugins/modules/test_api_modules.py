@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from ansible.module_utils import basic
+from ansible.module_utils.common.parameters import PASS_VARS
 from ansible_collections.clusterkit.storage.plugins.doc_fragments import api as fragment
 from ansible_collections.clusterkit.storage.plugins.module_utils import _api_module, _listing
 from ansible_collections.clusterkit.storage.plugins.module_utils._api_module import API_ARGUMENTS, access_arguments
@@ -30,7 +31,9 @@ def run(
     capsys: pytest.CaptureFixture[str],
     check_mode: bool = False,
 ) -> tuple[dict[str, Any], str]:
-    given = {"_ansible_check_mode": check_mode, "_ansible_inject_invocation": True, **arguments}
+    given = {"_ansible_check_mode": check_mode, **arguments}
+    if "inject_invocation" in PASS_VARS:  # since ansible-core 2.21 the arguments are told on request only
+        given["_ansible_inject_invocation"] = True
     monkeypatch.setattr(basic, "_ANSIBLE_ARGS", json.dumps({"ANSIBLE_MODULE_ARGS": given}).encode())
     monkeypatch.setattr(basic, "_ANSIBLE_PROFILE", "legacy", raising=False)
     with pytest.raises(SystemExit):
