@@ -6,6 +6,7 @@ from __future__ import annotations
 import random
 import signal
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -115,15 +116,15 @@ def test_two_runs_at_once_end_in_what_one_of_them_wants(empty: Cluster) -> None:
 def test_a_killed_run_leaves_nothing_half_done_and_the_next_one_finishes(empty: Cluster, count: int) -> None:
     empty.make_released(names(count))
     request: dict[str, Any] = {"selection": {"names": ["pv-*"]}, "release": "reserved", "labels": {"run": "one"}}
-    run = empty.start("pv_reclaim", **request)
-
-    def begun() -> int:
-        query = "/api/v1/persistentvolumes?labelSelector=run%3Done"
-        return len(empty.done("GET", query)["items"])
-
-    empty.wait(lambda: begun() >= count // 10, 30)
-    run.send_signal(signal.SIGKILL)
-    run.communicate()
+    account = empty.service_account("reclaimer", RIGHTS)
+    # An API that takes half a second for each change leaves the time to kill the run in the middle.
+    with proxied(empty, 1.0, faults=("slow",), methods=("PATCH",)) as proxy:
+        config = empty.kubeconfig_with(account["users"][0]["user"], proxy.port)
+        run = empty.start("pv_reclaim", kubeconfig=config, **request)
+        empty.wait(lambda: len(proxy.effects) >= count // 10, 120)
+        run.send_signal(signal.SIGKILL)
+        run.communicate()
+        time.sleep(2)  # what was on its way to the API server arrives
     done = 0
     for one in empty.volumes().values():
         parts = {
