@@ -25,8 +25,19 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "dict": (dict,),
     "raw": (object,),
 }
-# What Ansible adds to the result of every module.
-_COMMON = {"changed", "diff", "failed", "invocation", "msg", "skipped", "warnings", "deprecations", "exception"}
+# What Ansible adds to the result of every module; as facts, the interpreter that it discovered.
+_COMMON = {
+    "ansible_facts",
+    "changed",
+    "diff",
+    "failed",
+    "invocation",
+    "msg",
+    "skipped",
+    "warnings",
+    "deprecations",
+    "exception",
+}
 
 
 def _strings(path: Path) -> dict[str, str]:
