@@ -18,6 +18,7 @@ PACKAGES = {
     "go": "golang-go",
     "mke2fs": "e2fsprogs",
     "mmdebstrap": "mmdebstrap",
+    "newuidmap": "uidmap",
     "openssl": "openssl",
     "qemu-img": "qemu-utils",
     "qemu-system-x86_64": "qemu-system-x86",
@@ -26,11 +27,16 @@ PACKAGES = {
 }
 
 
+# What a program needs besides, when an ordinary user runs it: mmdebstrap(1), mode unshare.
+NEEDED_BY_USERS = {"mmdebstrap": "newuidmap"}
+
+
 def require(*programs: str) -> None:
-    missing = [p for p in programs if not shutil.which(p)]
+    more = [NEEDED_BY_USERS[p] for p in programs if p in NEEDED_BY_USERS and os.geteuid()]
+    missing = [p for p in (*programs, *more) if not shutil.which(p)]
     if missing:
         packages = " ".join(sorted({PACKAGES[p] for p in missing}))
-        raise LabError(f"{', '.join(missing)} not found; `make tools` or: apt-get install {packages}")
+        raise LabError(f"{', '.join(missing)} not found; `make packages` or, as root: apt-get install {packages}")
 
 
 def run(
