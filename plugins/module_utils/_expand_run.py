@@ -202,12 +202,14 @@ class Run:
                     reason = f"others changed it all the time for {self._seconds:.0f} s"
                     return self.item(growth, "failed", reason, done)
                 try:
-                    again = self._read(growth)
+                    claim, volume = self._read(growth)
                 except ApiError as problem:
                     return self._broken(growth, done, problem)
-                if self._strict and not done and not uncertain:
+                judged = _expand.decide(claim, volume, self._classes, first.target, allow_delete_policy=self._allow)
+                # What a lost answer may hide is this change, and nothing else.
+                ours = uncertain and change.kind not in {one.kind for one in judged.changes}
+                if self._strict and not done and not ours:
                     return self.item(growth, "stale", "has changed since the plan was made; make a new plan")
-                claim, volume = again
                 time.sleep(pause * random.random())  # noqa: S311 (no secret)
                 pause = min(pause * 2, 1.0)
             growth = _expand.decide(claim, volume, self._classes, first.target, allow_delete_policy=self._allow)
@@ -236,43 +238,55 @@ class Run:
 
     def wait(self, items: Sequence[Item], seconds: float) -> None:
         """Until the claims of CSI volumes have their size; those that do not get it become C(failed)."""
-        deadline = time.monotonic() + seconds
         waiting = {
             item["claim"]: item
             for item in items
             if item.get("driver") == "csi" and item["state"] in ("changed", "unchanged", "pending")
         }
+        try:
+            self._follow(waiting, time.monotonic() + seconds)
+            problem = f"the resizer of the driver has not enlarged it after {seconds:.0f} s; does it run?"
+        except ApiError as error:
+            problem = f"the resizer of the driver was asked, and cannot be followed: {error}"
+        for item in waiting.values():
+            told = "; ".join(f"{key}: {value}" for key, value in item.pop("conditions", {}).items())
+            item |= {"state": "failed", "reason": f"{problem} {told}".strip()}
 
-        def look(claim: Mapping[str, Any]) -> None:
-            item = waiting.get(name_of(claim))
+    def _follow(self, waiting: dict[str, Item], deadline: float) -> None:
+        """Take the claims that have their size, or are gone, out of C(waiting). Raises ApiError."""
+
+        def look(name: str, claim: Mapping[str, Any] | None) -> None:
+            item = waiting.get(name)
             if item is None:
                 return
-            item |= {"capacity": claim["capacity"], "request": claim["request"]}
-            item["conditions"] = claim["conditions"]
+            if claim is None:
+                item.pop("conditions", None)
+                item |= {"state": "gone", "reason": "was deleted while it was waited for"}
+                del waiting[name]
+                return
+            item |= {"capacity": claim["capacity"], "request": claim["request"], "conditions": claim["conditions"]}
             if _quantity.to_bytes(claim["capacity"]) >= _quantity.to_bytes(item["size"]):
-                item["state"] = "changed" if item["done"] else "unchanged"
                 item.pop("conditions")
-                del waiting[name_of(claim)]
+                item["state"] = "changed" if item["done"] else "unchanged"
+                del waiting[name]
 
         while waiting and time.monotonic() < deadline:
             listing = self._api.list_all(_volume_set.CLAIMS, _listing.claim_record)
-            for claim in listing.items:
-                look(claim)
+            there = {name_of(claim): claim for claim in listing.items}
+            for name in list(waiting):
+                look(name, there.get(name))
             if not waiting:
-                break
+                return
             try:
                 for kind, data in self._api.watch(_volume_set.CLAIMS, listing.resource_version, deadline):
                     if kind != "BOOKMARK":
-                        look(_listing.claim_record(data))
+                        claim = _listing.claim_record(data)
+                        look(name_of(claim), None if kind == "DELETED" else claim)
                     if not waiting:
-                        break
+                        return
             except ApiError as error:
                 if error.status != 410:
                     raise
-        for item in waiting.values():
-            told = "; ".join(f"{key}: {value}" for key, value in item.pop("conditions", {}).items())
-            reason = f"the resizer of the driver has not enlarged it after {seconds:.0f} s; does it run?"
-            item |= {"state": "failed", "reason": f"{reason} {told}".strip()}
 
 
 def _quiet(growth: Growth) -> str:

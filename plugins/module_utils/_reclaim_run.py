@@ -162,27 +162,38 @@ class Run:
 
         A volume that is Bound has been Available, so that it also ends a wait for Available.
         """
-        deadline = time.monotonic() + seconds
         waiting = {item["name"]: item for item in items if item["state"] == "changed" and item.get("note")}
+        try:
+            self._follow(waiting, resource_version, phase, time.monotonic() + seconds)
+            problem = f" and not {phase} after {seconds:.0f} s"
+        except ApiError as error:
+            problem = f", and cannot be followed: {error}"
+        for item in waiting.values():
+            item |= {"state": "failed", "reason": f"was released, but is {item['phase']}{problem}"}
+
+    def _follow(self, waiting: dict[str, Item], resource_version: str, phase: str, deadline: float) -> None:
+        """Take those that have come to C(phase) out of C(waiting). Raises ApiError."""
         good = {"Available": ("Available", "Bound"), "Bound": ("Bound",)}[phase]
 
-        def look(item: Item, volume: Volume) -> bool:
+        def look(name: str, volume: Volume | None) -> None:
+            item = waiting.get(name)
+            if item is None:
+                return
+            if volume is None:
+                item |= {"state": "gone", "reason": "was deleted while it was waited for"}
+                del waiting[name]
+                return
             item |= {"phase": volume.phase, "claim": volume.claim_name or None}
             settled = volume.phase in good and (volume.phase != "Bound" or bool(volume.claim and volume.claim[2]))
-            return settled or volume.uid != item["uid"]
+            if settled or volume.uid != item["uid"]:
+                del waiting[name]
 
         while waiting and time.monotonic() < deadline:
             try:
                 for kind, data in self._api.watch(_volume_set.VOLUMES, resource_version, deadline):
                     resource_version = data["metadata"]["resourceVersion"]
-                    item = waiting.get(data["metadata"].get("name", ""))
-                    if item is None or kind == "BOOKMARK":
-                        continue
-                    if kind == "DELETED":
-                        item |= {"state": "gone", "reason": "was deleted while it was waited for"}
-                        del waiting[item["name"]]
-                    elif look(item, Volume.of(data)):
-                        del waiting[item["name"]]
+                    if kind != "BOOKMARK":
+                        look(data["metadata"]["name"], None if kind == "DELETED" else Volume.of(data))
                     if not waiting:
                         return
             except ApiError as error:
@@ -191,16 +202,8 @@ class Run:
                 listing = self._api.list_all(_volume_set.VOLUMES, Volume.of)
                 resource_version = listing.resource_version
                 there = {volume.name: volume for volume in listing.items}
-                for name, item in list(waiting.items()):
-                    if name not in there:
-                        item |= {"state": "gone", "reason": "was deleted while it was waited for"}
-                    if name not in there or look(item, there[name]):
-                        del waiting[name]
-        for item in waiting.values():
-            item |= {
-                "state": "failed",
-                "reason": f"was released, but is {item['phase']} and not {phase} after {seconds:.0f} s",
-            }
+                for name in list(waiting):
+                    look(name, there.get(name))
 
 
 def _quiet(decision: Decision) -> str:
