@@ -119,6 +119,7 @@ class _Run:
             ports, port_problems = _nfs_service.firewall_ports(settings, found)
             firewall = _firewall.make(request.firewall, ports, places=self.places.firewall, run=self._command)
             plan.problems += port_problems + firewall.problems
+            outcome.warnings += firewall.notes
         if plan.problems:
             raise refused(plan.problems)
         outcome.steps = plan.steps + (firewall.steps if firewall else [])

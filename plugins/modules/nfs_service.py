@@ -85,6 +85,8 @@ options:
       - The firewall of the host, whose ports are opened. V(none) touches no firewall.
       - With V(firewalld) a service, with V(ufw) an application profile named C(clusterkit-nfs) is made and allowed.
         With V(nftables) rules are inserted into the chain C(input) of the table C(inet filter).
+      - With V(ufw) a port that a rule of the administrator lets in is left to that rule, and a warning says so. A rule
+        that keeps everybody out is an error.
       - The ports are those of O(versions) and O(ports); for NFSv3 all of O(ports) but C(nfs) have to be given.
     type: str
     choices: [firewalld, nftables, none, ufw]
