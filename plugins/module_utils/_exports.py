@@ -681,6 +681,9 @@ class _Parser:
                 self._add(path, host or "*", Meaning(), line)
                 return
             self._trap(line, path, word or "", bare, has_defaults=defaults is not None)
+            if host.startswith("-"):
+                # Its buffer keeps such a name, and a path without clients behind it takes that for default options.
+                self._complain(line, f'client "{host}" of {path} starts with "-": exportfs can take it for options')
             meaning, problem = self._read(inner, defaults)
             if problem is not None:
                 self._stop(line, problem)

@@ -144,8 +144,9 @@ def resolvable(entry: Entry) -> bool:
 
 
 def breaks_the_table(entry: Entry) -> bool:
-    """exportfs writes these without escapes, and cannot read its own table then."""
-    return bool(re.search(r"\s", entry.host + (entry.meaning.mountpoint or "") + (entry.meaning.uuid or "")))
+    """exportfs writes these without escapes, and cannot read its own table then; or what it does is left to chance."""
+    written = entry.host + (entry.meaning.mountpoint or "") + (entry.meaning.uuid or "")
+    return bool(re.search(r"\s", written)) or entry.host.startswith("-")
 
 
 def words_of_the_table(line: str) -> tuple[set[str], list[tuple[str, set[str]]]]:
@@ -180,7 +181,8 @@ Answer = tuple[list[str], list[str]]  # what exportfs complains of, and the line
 
 
 def read_answer(stderr: bytes, table: bytes) -> Answer:
-    complaints = stderr.decode("utf-8", "replace").splitlines()
+    # A complaint that quotes a name with a line break has several lines.
+    complaints = re.split(r"\n(?=exportfs: |\s|$)", stderr.decode("utf-8", "replace"))
     lines = table.decode("utf-8", "surrogateescape").split("\n")
     return [line for line in complaints if not NOT_ABOUT_THE_FILE.search(line)], [line for line in lines if line]
 

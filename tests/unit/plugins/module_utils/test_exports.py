@@ -112,6 +112,14 @@ def test_a_path_without_client_is_exported_to_the_world(text: str) -> None:
     assert bool(found.problems) == ("fine" not in text)
 
 
+def test_a_client_that_looks_like_options_is_a_problem() -> None:
+    found = parse("/a -ro -x(rw) h(rw)\n")
+    assert [entry.host for entry in found.effective] == ["-x", "h"]
+    assert [problem.text for problem in found.problems] == [
+        'client "-x" of /a starts with "-": exportfs can take it for options'
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
