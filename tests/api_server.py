@@ -25,7 +25,8 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from ansible_collections.clusterkit.storage.plugins.module_utils import _quantity
-from ansible_collections.clusterkit.storage.plugins.module_utils._api import Access, Api, Patience
+from ansible_collections.clusterkit.storage.plugins.module_utils._api import Api, Patience
+from ansible_collections.clusterkit.storage.plugins.module_utils._api_access import Access
 from ansible_collections.clusterkit.storage.tests.merge_patch import merged
 from kubernetes.client import Configuration
 

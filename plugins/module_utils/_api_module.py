@@ -9,13 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-from ansible_collections.clusterkit.storage.plugins.module_utils._api import (
-    HAS_KUBERNETES,
-    Access,
-    Api,
-    ApiError,
-    Patience,
-)
+from ansible_collections.clusterkit.storage.plugins.module_utils._api import Api, ApiError, Patience
+from ansible_collections.clusterkit.storage.plugins.module_utils._api_access import HAS_KUBERNETES, Access
 from ansible_collections.kubernetes.core.plugins.module_utils.args_common import AUTH_ARG_MAP, AUTH_ARG_SPEC
 
 try:

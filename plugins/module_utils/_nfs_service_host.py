@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ansible_collections.clusterkit.storage.plugins.module_utils import (
-    _export_server,
+    _export_host,
     _files,
     _firewall,
     _mounts,
@@ -33,7 +33,7 @@ class Places:
     idmapd_conf: str = "/etc/idmapd.conf.d/zz-clusterkit.conf"
     nfsd: str = "/proc/fs/nfsd"
     proc: str = "/proc"
-    path: str = _export_server.SYSTEM_PATH
+    path: str = _export_host.SYSTEM_PATH
     firewall: _firewall.Places = field(default_factory=_firewall.Places)
 
 

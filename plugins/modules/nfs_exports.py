@@ -218,9 +218,9 @@ problems:
 """
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.clusterkit.storage.plugins.module_utils._export_host import Places
 from ansible_collections.clusterkit.storage.plugins.module_utils._export_server import (
     ExportsError,
-    Places,
     Request,
     ensure_exports,
 )

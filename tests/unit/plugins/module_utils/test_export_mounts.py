@@ -10,10 +10,17 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from ansible_collections.clusterkit.storage.plugins.module_utils import _export_list, _export_mounts, _exports, _mounts
+from ansible_collections.clusterkit.storage.plugins.module_utils import (
+    _export_list,
+    _export_mounts,
+    _export_options,
+    _exports,
+    _mounts,
+)
 from ansible_collections.clusterkit.storage.plugins.module_utils._export_list import Export
 from ansible_collections.clusterkit.storage.plugins.module_utils._export_mounts import Mounts
-from ansible_collections.clusterkit.storage.plugins.module_utils._exports import NEWEST, Entry
+from ansible_collections.clusterkit.storage.plugins.module_utils._export_options import NEWEST
+from ansible_collections.clusterkit.storage.plugins.module_utils._exports import Entry
 from ansible_collections.clusterkit.storage.plugins.module_utils._mounts import is_within
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -205,7 +212,7 @@ def test_an_export_is_guarded_by_the_file_system_that_it_lies_on(
         expected = lies_on if lies_on not in shared else None
         assert client.meaning.mountpoint == expected
         assert client.options == (*before.clients[0].options, *([f"mountpoint={expected}"] if expected else []))
-        assert _exports.read_options(",".join(client.options))[0] == client.meaning
+        assert _export_options.read_options(",".join(client.options))[0] == client.meaning
     assert _export_mounts.guarded(done, {}, mounts, NEWEST) == done
 
 
