@@ -809,6 +809,8 @@ class _Run:
             folder = self._folder(step)
             share = self.shares[step.share]
             below = self._target(step, manifest)
+            if not below and manifest["scope"] == "directory":
+                raise _Stop("refused", f"{step.share} is the root of the share, and there already")
             target = f"{step.share}/{'/'.join(below)}" if below else step.share
             try:
                 if manifest["scope"] == "content":
@@ -1058,6 +1060,8 @@ class _Run:
 
     def _recover_stranger(self, folder: Folder, entry: Entry, manifest: Mapping[str, Any]) -> str:
         """What was moved is not what was planned, and the run was killed before it could put it back."""
+        if set(_own_folder._names(entry.descriptor)) != {MANIFEST, DATA}:
+            raise FolderError("what lies in it is not what its manifest says; look at it, nothing is done with it")
         share = [] if manifest["share"] == "." else manifest["share"].split("/")
         parts = [*share, *manifest["below"].split("/")]
         parent = open_below(folder.base, parts[:-1])

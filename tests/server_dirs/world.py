@@ -108,9 +108,7 @@ class World:
         validated: dict[str, Any] = checked.validated_parameters
         return validated
 
-    def run(
-        self, state: str, *steps: dict[str, Any], check_mode: bool = False, **more: Any
-    ) -> Outcome:
+    def run(self, state: str, *steps: dict[str, Any], check_mode: bool = False, **more: Any) -> Outcome:
         given = self.arguments(state, None if state == "present" else list(steps), **more)
         return _volume_dirs_run.run(_volume_dirs.read_request(given, check_mode=check_mode), self.places)
 
@@ -179,7 +177,7 @@ def fill(place: Path) -> None:
 
 
 def tree(place: Path, *without: Path) -> dict[str, tuple[Any, ...]]:
-    """Everything that can be seen of a tree; of what is left out nothing, and no times of the directories it lies in."""
+    """Everything that can be seen of a tree; of what is left out nothing, and no times of the directory it lies in."""
     left_out = {str(path) for path in without}
     touched = {str(path.parent) for path in without}
     seen: dict[str, tuple[Any, ...]] = {}
