@@ -591,9 +591,12 @@ class _Run:
         else:
             stack.callback(os.close, descriptor)
         stack.callback(os.close, parent)
-        if step.scope == "content" and not self._movable(step, parent) and self._is_quarantined(step):
-            return None
-        intent = self._intent_of(step, folder, found)
+        try:
+            intent = self._intent_of(step, folder, found)
+        except _Stop:
+            if step.scope == "content" and not self._movable(step, parent) and self._is_quarantined(step):
+                return None
+            raise
         self._check_open_state(descriptor, folder)
         return _Moving(step, folder, parent, name, found, intent)
 
@@ -659,6 +662,7 @@ class _Run:
         )
         entry = folder.make_entry(entry_name(now, step.volume, step.directory or "", found.st_ino))
         stack.callback(entry.close)
+        manifest["entry"] = entry.name
         try:
             write_new(entry.descriptor, MANIFEST, manifest)
             if step.scope == "content":
@@ -836,15 +840,20 @@ class _Run:
         return parts_below(step.share, f"{step.share}/{manifest['below']}" if manifest["below"] else step.share)
 
     def _is_back(self, step: Step) -> bool:
-        if not step.directory:
-            return False
-        with contextlib.suppress(NotBeneath, OSError, _Stop):
-            parent, _name, _found, descriptor = self._find_directory(step)
-            os.close(parent)
-            os.close(descriptor)
+        """Tell of a step that was done before, and say so."""
+        folder = self._folder(step)
+        finished = {each["entry"] for each in self.outcome.recovered if each["base"] == folder.base_path}
+        kept = {each.get("entry") for each in self._intents(folder) if each["kind"] == "Manifest"}
+        there = step.entry in finished | kept
+        if not there and step.directory:
+            with contextlib.suppress(NotBeneath, OSError, _Stop):
+                parent, _name, _found, descriptor = self._find_directory(step)
+                os.close(parent)
+                os.close(descriptor)
+                there = True
+        if there:
             self._tell(step, "unchanged", "is in its place")
-            return True
-        return False
+        return there
 
     def _bring_back(self, folder: Folder, entry: Entry, manifest: Mapping[str, Any], parent: int, name: str) -> None:
         problems: list[str] = []

@@ -66,8 +66,8 @@ options:
     elements: str
   cluster_uid:
     description:
-      - The cluster whose volumes these are; with O(plan) the default is the plan's. Steps on shares that it does not use,
-        and on quarantined directories of another cluster, are refused.
+      - The cluster whose volumes these are; with O(plan) the default is the plan's. Steps on shares that it does not
+        use, and on quarantined directories of another cluster, are refused.
     type: str
   steps:
     description:
@@ -97,11 +97,13 @@ options:
         default: directory
       entry:
         description:
-          - Name in the trash, as M(clusterkit.storage.volume_dirs_info) tells it. Needed with V(restored) and V(purged).
+          - Name in the trash, as M(clusterkit.storage.volume_dirs_info) tells it. Needed with V(restored) and
+            V(purged).
         type: str
       volume:
         description:
-          - The PersistentVolume that the directory belongs to. Needed with V(intended), V(closed) and O(steps[].scope=content).
+          - The PersistentVolume that the directory belongs to. Needed with V(intended), V(closed) and
+            O(steps[].scope=content).
         type: dict
         suboptions:
           name:
@@ -146,8 +148,8 @@ options:
     elements: str
   objects:
     description:
-      - With O(state=intended), a file on this host with a line of JSON for each volume, C({"volume", "claim", "class"}),
-        in place of C(objects) of the steps.
+      - With O(state=intended), a file on this host with a line of JSON for each volume, an object with C(volume),
+        C(claim) and C(class), in place of C(objects) of the steps.
     type: path
   keep:
     description:
@@ -229,8 +231,8 @@ author:
   - The clusterkit.storage authors (@clusterkit)
 notes:
   - Needs root.
-  - Renaming does not cut off clients. Directories in which NFSv4 clients have something open are refused. What clients of
-    NFSv3 have open cannot be known; a warning says so if the server speaks NFSv3.
+  - Renaming does not cut off clients. Directories in which NFSv4 clients have something open are refused. What clients
+    of NFSv3 have open cannot be known; a warning says so if the server speaks NFSv3.
   - A client that may write to the root of a share, and for which that has no sticky bit, can rename C(.clusterkit). It
     cannot look into it, and what it puts there instead is refused. Export a directory below the mount point of the
     file system to keep C(.clusterkit) out of sight.
