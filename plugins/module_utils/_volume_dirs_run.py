@@ -229,7 +229,7 @@ class _Run:
     def _read_surroundings(self) -> None:
         for base, folder in self.folders.items():
             self.clusters[base] = self._guard(folder, folder.clusters)
-        if self.request.state in ("quarantined", "purged") and self.request.steps:
+        if self.request.state == "purged" or (self.request.state == "quarantined" and self.request.steps):
             self.open_state = _open_state.read(self.places.nfsd)
             if self.open_state.nfsv3:
                 self.outcome.warnings.append(
@@ -713,12 +713,7 @@ class _Run:
             rename_to_free_name(moving.parent, moving.name, entry.descriptor, DATA)
         except OSError as error:
             self._forget(folder, entry)
-            if error.errno == errno.EXDEV:
-                raise _Stop(
-                    "failed", "it cannot be renamed into the trash (EXDEV): a bind mount or a project quota that the "
-                    "folder inherits lies between them",
-                ) from error  # fmt: skip
-            raise
+            raise _across(error) from error
         moved = entry.data()
         if moved is None or identity(moved) != moving.step.precondition:
             self._put_back(moving, moved)
@@ -863,9 +858,9 @@ class _Run:
             else:
                 rename_to_free_name(entry.descriptor, DATA, parent, name)
             self._flush({parent, entry.descriptor})
-        except OSError:
+        except OSError as error:
             entry.set_state(RESTORING, MANIFEST)
-            raise
+            raise _across(error) from error
         if problems:
             entry.set_state(RESTORING, MANIFEST)
             more = f", and {len(problems) - 5} more" if len(problems) > 5 else ""
@@ -1155,6 +1150,17 @@ def _not_planned(step: Step, found: os.stat_result) -> str:
     return (
         f"{step.directory or step.entry} is not what was planned: device {found.st_dev}, inode {found.st_ino} found, "
         f"device {device}, inode {inode} expected"
+    )
+
+
+def _across(error: OSError) -> Exception:
+    """Say what EXDEV means between two directories of one file system."""
+    if error.errno != errno.EXDEV:
+        return error
+    return _Stop(
+        "failed",
+        "it cannot be renamed there (EXDEV): a bind mount lies between, or the directory that it goes into inherits "
+        "another project of a project quota (xfs_io -c 'chattr -P')",
     )
 
 

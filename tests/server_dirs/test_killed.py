@@ -141,10 +141,12 @@ def run_traced(scene: Scene, log: Path, *inject: str) -> int:
     if not child:
         try:
             os.kill(os.getpid(), signal.SIGSTOP)  # until strace holds this process
-            scene.do()
-        except BaseException:
+            status = bool(scene.do().problem)
+        except ValueError:
             os._exit(1)
-        os._exit(0)
+        except BaseException:
+            os._exit(3)
+        os._exit(status)
     os.waitpid(child, os.WUNTRACED)
     argv = ["strace", "-p", str(child), "-o", str(log), "-e", f"trace={CALLS}", *inject]
     tracer = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL)

@@ -23,6 +23,8 @@ runpy.run_path(str(ROOT / "tests/unit/conftest.py"))  # the import name of the c
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator  # noqa: E402 (needs the lines above)
 from ansible_collections.clusterkit.storage.plugins.module_utils import (  # noqa: E402 (as above)
+    _beneath,
+    _own_folder,
     _volume_dirs,
     _volume_dirs_info,
     _volume_dirs_run,
@@ -30,6 +32,8 @@ from ansible_collections.clusterkit.storage.plugins.module_utils import (  # noq
 from ansible_collections.clusterkit.storage.plugins.module_utils._beneath import OWN  # noqa: E402 (as above)
 from ansible_collections.clusterkit.storage.plugins.module_utils._own_folder import Places  # noqa: E402 (as above)
 from ansible_collections.clusterkit.storage.plugins.module_utils._volume_dirs_run import Outcome  # noqa: E402 (as above)
+
+__all__ = ["OWN", "_beneath", "_own_folder", "_volume_dirs_run"]
 
 CLUSTER = "6f0a3c52-8a9e-4b55-9a0e-2f1f7f1a9c11"
 OTHER_CLUSTER = "00000000-8a9e-4b55-9a0e-2f1f7f1a9c11"
