@@ -52,6 +52,7 @@ DATA = "data"
 MANIFEST, RESTORING, PURGING = "manifest.json", "restoring.json", "purging.json"
 MANIFESTS = {MANIFEST: "quarantined", RESTORING: "restoring", PURGING: "purging"}
 INTENTS, TRASH = "intents", "trash"
+RESTORED = "restored-"  # before the name of an intent: the directory is back, the objects may not be
 _NEW = ".clusterkit-new"  # behind a name: a file that is being written
 _MAX_FILE = 64 * 2**20
 _UID = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
@@ -412,7 +413,7 @@ class Folder:
     # Intents -------------------------------------------------------------------------------------------
 
     def intent_names(self) -> list[str]:
-        return sorted(name for name in _names(self.intents) if name.endswith(".json") and name[0] != ".")
+        return sorted(name for name in names_in(self.intents) if name.endswith(".json") and name[0] != ".")
 
     def read_intent(self, name: str) -> dict[str, Any] | None:
         return read_json(self.intents, name, ("Intent", "Manifest"))
@@ -420,7 +421,7 @@ class Folder:
     # Quarantine ----------------------------------------------------------------------------------------
 
     def entry_names(self) -> list[str]:
-        return sorted(_names(self.trash))
+        return sorted(names_in(self.trash))
 
     def open_entry(self, name: str) -> Entry | None:
         """Return a quarantined directory, None when there is none of that name. Raises FolderError, NotBeneath."""
@@ -445,7 +446,7 @@ class Folder:
 
     def remove_entry(self, entry: Entry) -> None:
         """Remove the folder of an entry whose data is gone."""
-        for name in _names(entry.descriptor):
+        for name in names_in(entry.descriptor):
             if name in MANIFESTS or name.endswith(_NEW):
                 os.unlink(name, dir_fd=entry.descriptor)
         os.rmdir(entry.name, dir_fd=self.trash)
@@ -503,7 +504,8 @@ def uid_problem(uid: Any) -> str | None:
     return None if isinstance(uid, str) and _UID.fullmatch(uid) else f"{uid!r} is no uid"
 
 
-def _names(directory: int) -> Iterator[str]:
+def names_in(directory: int) -> Iterator[str]:
+    """The names in an open directory, in no order."""
     # A descriptor of its own: scandir reads from where the last one stopped.
     descriptor = os.open(".", OPEN_DIRECTORY, dir_fd=directory)
     try:
