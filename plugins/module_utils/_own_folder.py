@@ -56,6 +56,32 @@ RESTORED = "restored-"  # before the name of an intent: the directory is back, t
 _NEW = ".clusterkit-new"  # behind a name: a file that is being written
 _MAX_FILE = 64 * 2**20
 _UID = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
+_INTENT_KEYS = frozenset(
+    [
+        "at",
+        "by",
+        "cluster_uid",
+        "device",
+        "directory",
+        "inode",
+        "objects",
+        "owner",
+        "plan",
+        "reason",
+        "scope",
+        "share",
+        "below",
+        "step",
+        "volume",
+    ]
+)
+# What a reader may rely on.
+_KEYS = {
+    "Share": frozenset({"shares"}),
+    "Lease": frozenset({"owner", "expires_at"}),
+    "Intent": _INTENT_KEYS,
+    "Manifest": _INTENT_KEYS | {"entry", "quarantined_at"},
+}
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -151,6 +177,9 @@ def read_json(directory: int, name: str, kind: str | Sequence[str]) -> dict[str,
         raise FolderError(f"{name} is no {' or '.join(kinds)}")
     if content.get("schema") != SCHEMA:
         raise FolderError(f"{name} has schema {content.get('schema')!r}; expected {SCHEMA}: use a newer release")
+    missing = sorted(_KEYS[content["kind"]] - set(content))
+    if missing:
+        raise FolderError(f"{name} is damaged: {missing[0]} is missing")
     return content
 
 

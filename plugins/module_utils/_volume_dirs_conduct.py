@@ -112,10 +112,10 @@ class Conduct:
                 raise ValueError(f"shares: {path}: {words(error)}") from error
             self.shares[path] = share
 
-    def _guard(self, folder: Folder, action: Callable[[], Any]) -> Any:
+    def _guard(self, folder: Folder, action: Callable[..., Any], *arguments: Any, **more: Any) -> Any:
         """Whatever is wrong with a folder of ours stops the run before anything is changed."""
         try:
-            return action()
+            return action(*arguments, **more)
         except (FolderError, OSError) as error:
             raise ValueError(f"{folder.base_path}: {words(error)}") from error
 
@@ -133,7 +133,7 @@ class Conduct:
                 raise ValueError(problem)
         needs_space = self.request.state in ("intended", "quarantined")
         for folder in there:
-            self._guard(folder, lambda f=folder: f.take_lease(self.owner, needs_space=needs_space))
+            self._guard(folder, folder.take_lease, self.owner, needs_space=needs_space)
 
     def _ended_here(self, folder: Folder) -> list[int]:
         """Without an owner given, leases of this machine are held by processes that can be looked for."""
@@ -182,7 +182,7 @@ class Conduct:
     def _intents(self, folder: Folder) -> Iterator[dict[str, Any]]:
         """Read all open intents, one after the other: they hold whole objects."""
         for name in folder.intent_names() if folder.exists else ():
-            content = self._guard(folder, lambda n=name: folder.read_intent(n))
+            content = self._guard(folder, folder.read_intent, name)
             if content is not None:
                 yield content
 
@@ -203,10 +203,10 @@ class Conduct:
     def _present(self) -> None:
         if self.request.check_mode:
             for folder in self.folders.values():
-                self._guard(folder, lambda f=folder: f.open(create=False))
+                self._guard(folder, folder.open, create=False)
         else:
             for folder in self.folders.values():
-                if self._guard(folder, lambda f=folder: f.open(create=True)):
+                if self._guard(folder, folder.open, create=True):
                     self.outcome.prepared = True
                 self._guard(folder, folder.lock)
         for base, folder in self.folders.items():
@@ -219,7 +219,7 @@ class Conduct:
                 self.outcome.prepared = True
                 self._differ(f"{base}/{OWN}/share.json {old}", f"{base}/{OWN}/share.json {new}")
                 if not self.request.check_mode:
-                    self._guard(folder, lambda f=folder, n=new: f.write_clusters(n))
+                    self._guard(folder, folder.write_clusters, new)
 
     # --- steps -----------------------------------------------------------------------------------------
 
@@ -255,10 +255,10 @@ class Conduct:
 
     def _one_by_one(self, steps: Iterable[Step], action: Callable[[Step], None]) -> None:
         for step in steps:
-            self._try(step, lambda s=step: action(s))
+            self._try(step, action, step)
             self._write_journal(self._folder(step))
 
-    def _try(self, step: Step, action: Callable[[], Any]) -> Any:
+    def _try(self, step: Step, action: Callable[..., Any], *arguments: Any) -> Any:
         """Run a part of a step, and turn what it raises into its result; None then."""
         if self.stopped:
             self._tell(step, "not_started", self.stopped)
@@ -266,7 +266,7 @@ class Conduct:
         try:
             if not self.request.check_mode and self._folder(step).exists:
                 self._renew(self._folder(step))
-            return action()
+            return action(*arguments)
         except Stop as stop:
             self._tell(step, stop.state, stop.reason, changed=stop.changed)
         except NotBeneath as error:

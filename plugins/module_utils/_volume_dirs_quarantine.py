@@ -145,17 +145,17 @@ class Quarantine(Conduct):
     def _quarantine_batch(self, steps: Sequence[Step], stack: contextlib.ExitStack) -> None:
         ready = []
         for step in steps:
-            moving = self._try(step, lambda s=step: self._prepare(s, stack))
+            moving = self._try(step, self._prepare, step, stack)
             if moving is not None:
                 ready.append(moving)
         if self.request.check_mode:
             for moving in ready:
                 self._tell_quarantined(moving, "")
             return
-        written = [m for m in ready if self._try(m.step, lambda m=m: self._write_manifest(m, stack))]
+        written = [m for m in ready if self._try(m.step, self._write_manifest, m, stack)]
         if not self._flushed({moving.folder.trash for moving in written}, written):
             return
-        moved = [moving for moving in written if self._try(moving.step, lambda m=moving: self._move(m))]
+        moved = [moving for moving in written if self._try(moving.step, self._move, moving)]
         try:
             self._settle(moved)
         except OSError as error:

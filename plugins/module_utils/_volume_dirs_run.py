@@ -69,7 +69,7 @@ class _Run(Quarantine):
             self._present()
             return self.outcome
         for folder in self.folders.values():
-            self._guard(folder, lambda f=folder: f.open(create=False))
+            self._guard(folder, folder.open, create=False)
         try:
             if not self.request.check_mode:
                 self._begin()

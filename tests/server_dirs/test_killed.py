@@ -141,7 +141,7 @@ def run_traced(scene: Scene, log: Path, *inject: str) -> int:
     if not child:
         try:
             os.kill(os.getpid(), signal.SIGSTOP)  # until strace holds this process
-            status = bool(scene.do().problem)
+            status = int(bool(scene.do().problem))
         except ValueError:
             os._exit(1)
         except BaseException:
