@@ -57,23 +57,8 @@ _NEW = ".clusterkit-new"  # behind a name: a file that is being written
 _MAX_FILE = 64 * 2**20
 _UID = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
 _INTENT_KEYS = frozenset(
-    [
-        "at",
-        "by",
-        "cluster_uid",
-        "device",
-        "directory",
-        "inode",
-        "objects",
-        "owner",
-        "plan",
-        "reason",
-        "scope",
-        "share",
-        "below",
-        "step",
-        "volume",
-    ]
+    {"at", "below", "by", "cluster_uid", "device", "directory", "inode", "objects"}
+    | {"owner", "plan", "reason", "scope", "share", "step", "volume"}
 )
 # What a reader may rely on.
 _KEYS = {

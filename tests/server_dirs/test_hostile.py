@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from .world import OWN, World, fill, mount, objects, tree
+from ansible_collections.clusterkit.storage.tests.server_disk import OWN, World, fill, mount, objects, tree
 
 Step = dict[str, Any]
 ANYWHERE = {"device": 1, "inode": 4711}

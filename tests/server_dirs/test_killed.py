@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from .world import OWN, World, content, fill, objects, tree
+from ansible_collections.clusterkit.storage.tests.server_disk import OWN, World, content, fill, objects, tree
 
 # All that may change a file system; openat does when it creates.
 CALLS = "mkdir,mkdirat,rename,renameat,renameat2,unlink,unlinkat,rmdir,link,linkat,symlinkat,write,pwrite64,fsync"
