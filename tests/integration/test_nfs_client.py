@@ -479,3 +479,40 @@ def test_a_play_limited_to_the_nodes_ends_while_the_server_is_frozen(frozen: Cal
     assert seconds < 240, seconds
     assert run.status != 0 and "no answer from the server within" in run.words, run.output[-3000:]
     assert run.recap("node1")["changed"] == 0
+
+
+def test_a_pod_with_a_directory_of_the_host_goes_away_while_the_server_is_frozen(
+    client: Client, machines: Lab, frozen: Callable[[], None]
+) -> None:
+    """The example of the guide, as it stands there."""
+    text = (ROOT / "docs/mounts.md").read_text()
+    pod = yaml.safe_load(text.partition("```yaml\n")[2].partition("```")[0])
+    pods = f"/api/v1/namespaces/{pod['metadata']['namespace']}/pods"
+    mine = f"{pods}/{pod['metadata']['name']}"
+    plane = machines.control_plane
+
+    def phase() -> str:
+        found = [
+            each for each in plane.request("GET", pods)["items"] if each["metadata"]["name"] == mine.rpartition("/")[2]
+        ]
+        return str(found[0]["status"]["phase"]) if found else "gone"
+
+    def wait(wanted: str, patience: float) -> None:
+        deadline = time.monotonic() + patience
+        while phase() != wanted:
+            assert time.monotonic() < deadline, f"the pod is {phase()}, not {wanted}"
+            time.sleep(1)
+
+    pod["spec"]["nodeName"] = client.node.machine.name
+    plane.request("POST", pods, pod)
+    time.sleep(10)
+    assert phase() == "Pending", "without the directory on the share nothing starts, and nothing is written"
+    client.server.ssh("mkdir -p /nfs/k8s/data/app && chmod 777 /nfs/k8s/data/app")
+    wait("Running", 180)
+    deadline = time.monotonic() + 60
+    while "log" not in client.server.ssh("ls /nfs/k8s/data/app"):
+        assert time.monotonic() < deadline
+    frozen()
+    time.sleep(5)
+    plane.request("DELETE", mine)
+    wait("gone", 90)
