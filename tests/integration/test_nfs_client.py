@@ -301,13 +301,18 @@ def test_killed_play_does_nothing_after_the_thaw(client: Client, frozen: Callabl
     }
     argv = [str(ROOT / ".work/venv/bin/ansible-playbook"), str(playbook), "-i", str(INVENTORY)]
     running = subprocess.Popen(
-        argv, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        argv,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     waiting = "pgrep -f '[m]ount.nfs.*-new' > /dev/null && echo waits; true"
     deadline = time.monotonic() + 60
     while "waits" not in client.node.ssh(waiting):
         assert running.poll() is None and time.monotonic() < deadline
-    running.send_signal(signal.SIGTERM)  # as timeout(1) does
+    os.killpg(running.pid, signal.SIGTERM)  # as timeout(1) does
     running.wait(timeout=60)
     assert not results.exists()
     deadline = time.monotonic() + 20

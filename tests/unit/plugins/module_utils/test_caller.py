@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,15 @@ def test_a_pipe_and_a_socket_that_nobody_reads_any_more_are_noticed() -> None:
     theirs.close()
     assert caller.is_gone
     ours.close()
+
+
+def test_many_threads_may_ask() -> None:
+    reading, writing = os.pipe()
+    caller = Caller(writing)
+    with ThreadPoolExecutor(8) as pool:
+        assert not any(pool.map(lambda _number: caller.is_gone, range(20000)))
+    os.close(reading)
+    os.close(writing)
 
 
 def test_a_file_is_always_there(tmp_path: Path) -> None:
