@@ -62,7 +62,12 @@ def test_faults_of_several_hosts_and_roles_are_said_together() -> None:
         ],
         nfs_server_directories=[{"path": "/a/../b", "mode": 511}],
     )
-    node = host("node1", "nodes", nfs_client_mounts=[{"src": "server1:/a", "path": "mnt", "options": ["hardd"]}])
+    node = host(
+        "node1",
+        "nodes",
+        nfs_client_mounts=[{"src": "server1:/a", "path": "mnt", "options": ["hardd"]}],
+        nfs_client_mount_defaults=[{"options": ["sotf"]}],
+    )
     found = problems([server, node], k8s_storage_volumes=[{**volume(), "capacity": None}])
     for words in (
         'server1: nfs_server_exports[1].client: unknown key; did you mean "clients"?',
@@ -71,6 +76,7 @@ def test_faults_of_several_hosts_and_roles_are_said_together() -> None:
         "server1: nfs_server_directories[0].mode: ",
         'node1: nfs_client_mounts[0].path: "mnt" is not an absolute path',
         "node1: nfs_client_mounts[0].options: ",
+        "node1: nfs_client_mount_defaults[0].options: ",
         'localhost: k8s_storage_volumes[0].capacity: is missing in "v1"',
     ):
         assert any(line.startswith(words) for line in found), (words, found)
