@@ -27,6 +27,7 @@ from urllib.parse import parse_qs, urlsplit
 from ansible_collections.clusterkit.storage.plugins.module_utils import _quantity
 from ansible_collections.clusterkit.storage.plugins.module_utils._api import Api, Patience
 from ansible_collections.clusterkit.storage.plugins.module_utils._api_access import Access
+from ansible_collections.clusterkit.storage.plugins.module_utils._api_module import API_ARGUMENTS
 from ansible_collections.clusterkit.storage.tests.merge_patch import merged
 from kubernetes.client import Configuration
 
@@ -369,20 +370,19 @@ def client(cluster: Cluster, *, request: float = 5.0, retry: float = 20.0, **opt
     return Api(Access.of(configuration, {}, set()), Patience(request, retry), sleep=lambda _seconds: None, **options)
 
 
-def release_controller(cluster: Cluster) -> Callable[[Key], None]:
-    """What the controller manager makes of released volumes: Available, or Bound to the claim they are kept for."""
+def arguments(known: Mapping[str, Mapping[str, Any]], **given: Any) -> dict[str, Any]:
+    """Those of a module for the API, its defaults included."""
+    defaults = {name: one.get("default") for name, one in {**API_ARGUMENTS, **known}.items()}
+    assert set(given) <= set(defaults)
+    return {**defaults, **given}
 
-    def act(key: Key) -> None:
-        if key[0] != "persistentvolumes":
-            return
-        volume = cluster.get("persistentvolumes", key[2])
-        reference, phase = volume["spec"].get("claimRef"), volume["status"]["phase"]
-        if phase in ("Released", "Failed") and not (reference or {}).get("uid"):
-            cluster.change("persistentvolumes", key[2], {"status": {"phase": "Available"}})
-        elif phase == "Available" and reference and not reference.get("uid"):
-            claim = cluster.things.get(("persistentvolumeclaims", reference["namespace"], reference["name"]))
-            if claim and claim["status"]["phase"] == "Pending":
-                taken = {"spec": {"claimRef": {"uid": claim["metadata"]["uid"]}}, "status": {"phase": "Bound"}}
-                cluster.change("persistentvolumes", key[2], taken)
 
-    return act
+def timed(acts: Sequence[tuple[int, str, int]], act: Callable[[str, int], object]) -> Callable[[int], None]:
+    """What others do, each (number of the patch before which, what, to which object), for C(Cluster.disturb)."""
+
+    def others(patch: int) -> None:
+        for at, what, number in acts:
+            if at == patch:
+                act(what, number)
+
+    return others

@@ -14,11 +14,11 @@ import pytest
 from ansible_collections.clusterkit.storage.plugins.module_utils import _export_host, _exports, _process
 from ansible_collections.clusterkit.storage.plugins.module_utils._export_host import Places
 from ansible_collections.clusterkit.storage.plugins.module_utils._export_server import (
-    ExportsError,
     Outcome,
     Request,
     ensure_exports,
 )
+from ansible_collections.clusterkit.storage.plugins.module_utils._host_module import HostError
 from ansible_collections.clusterkit.storage.plugins.module_utils._process import Finished
 
 
@@ -69,8 +69,8 @@ class Server:
     def run(self, *exports: dict[str, Any], **more: Any) -> Outcome:
         return ensure_exports(Request(exports=exports, file=more.pop("file", str(self.file)), **more), self.places)
 
-    def refusal(self, *exports: dict[str, Any], **more: Any) -> ExportsError:
-        with pytest.raises(ExportsError) as caught:
+    def refusal(self, *exports: dict[str, Any], **more: Any) -> HostError:
+        with pytest.raises(HostError) as caught:
             self.run(*exports, **more)
         return caught.value
 

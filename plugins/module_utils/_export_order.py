@@ -25,7 +25,10 @@ class Order:
         self._systemctl = shutil.which("systemctl", path=places.path)
         self.path = f"{places.units}/nfs-server.service.d/{Path(file).name}.conf"
         self.content = content
-        self.old = _files.read_text(self.path) if self._systemctl else content
+        try:
+            self.old = _files.read_text(self.path) if self._systemctl else content
+        except OSError as error:
+            raise OrderError(_files.complaint(error)) from error
         self.file_changed = self.old != content
         # A run that was killed in between has written what systemd does not know yet.
         unread = ["show", "--property=NeedDaemonReload", "--value", "nfs-server.service"]
@@ -41,7 +44,7 @@ class Order:
                 Path(self.path).parent.mkdir(mode=0o755, parents=True, exist_ok=True)
                 _files.replace_file(self.path, self.content)
         except OSError as error:
-            raise OrderError(f"{self.path} cannot be written: {error}") from error
+            raise OrderError(f"{self.path} cannot be written: {_files.complaint(error)}") from error
         self._run(["daemon-reload"])
 
     def _run(self, words: Sequence[str]) -> str:

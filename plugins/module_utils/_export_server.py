@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,8 +32,7 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._export_list im
 from ansible_collections.clusterkit.storage.plugins.module_utils._export_options import Dialect, Meaning
 from ansible_collections.clusterkit.storage.plugins.module_utils._export_table import ForeignFile, Key, Plan, Rules
 from ansible_collections.clusterkit.storage.plugins.module_utils._exports import Entry
-
-_ITEM = re.compile(r"exports\[(\d+)\]")
+from ansible_collections.clusterkit.storage.plugins.module_utils._host_module import HostError, reading, refused
 
 
 @dataclass(frozen=True)
@@ -62,24 +60,6 @@ class Outcome:
     diff: list[dict[str, str]] = field(default_factory=list)
 
 
-class ExportsError(Exception):
-    """What the user has to know when the list is not effective."""
-
-    def __init__(self, message: str, problems: Sequence[str], *, changed: bool = False, warnings: Sequence[str] = ()):
-        super().__init__(message)
-        self.message = message
-        self.problems = list(problems)
-        self.changed = changed
-        self.warnings = list(warnings)
-
-
-def refused(problems: Sequence[str], warnings: Sequence[str] = ()) -> ExportsError:
-    # By item, not by the kind of check that found it.
-    problems = sorted(problems, key=lambda text: int((_ITEM.match(text) or [0, -1])[1]))
-    count = f"{len(problems)} problems" if len(problems) > 1 else "a problem"
-    return ExportsError(f"{count}, nothing was changed: " + "; ".join(problems), problems, warnings=warnings)
-
-
 def file_problem(file: str, places: Places) -> str | None:
     """Return why exportfs would not read a file, None when it would."""
     if file == places.exports:
@@ -91,7 +71,7 @@ def file_problem(file: str, places: Places) -> str | None:
 
 
 def ensure_exports(request: Request, places: Places) -> Outcome:
-    """Do what the request says. Raises ExportsError."""
+    """Do what the request says. Raises HostError."""
     problem = file_problem(request.file, places)
     if problem is not None:
         raise refused([problem])
@@ -102,7 +82,9 @@ def ensure_exports(request: Request, places: Places) -> Outcome:
                 stack.enter_context(_files.locked(places.lock, request.timeout))
             except TimeoutError as error:
                 raise refused(["another run changes the exports of this machine"]) from error
-        return _Run(request, places).do()
+        with reading():
+            run = _Run(request, places)
+        return run.do()
 
 
 class _Run:
@@ -307,7 +289,7 @@ class _Run:
         if changed:
             different = {key for key in {*left, *plan.before} if left.get(key) != plan.before.get(key)}
             what += ", but not the old table: " + ", ".join(f"{key}" for key in sorted(different))
-        raise ExportsError(
+        raise HostError(
             f"the exports did not become effective as listed ({what}): " + "; ".join(failures),
             failures,
             changed=changed,
@@ -350,9 +332,9 @@ class _Run:
         except _export_order.OrderError as error:
             raise self._not_ordered(str(error)) from error
 
-    def _not_ordered(self, why: str) -> ExportsError:
+    def _not_ordered(self, why: str) -> HostError:
         problem = f"the exports are effective, but nfs-server is not ordered after the mounts that they lie on: {why}"
-        return ExportsError(problem, [problem], changed=self.outcome.changed, warnings=self.outcome.warnings)
+        return HostError(problem, [problem], changed=self.outcome.changed, warnings=self.outcome.warnings)
 
     # --- what to tell ------------------------------------------------------------------------------------
 

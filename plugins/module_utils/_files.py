@@ -25,6 +25,16 @@ def read_text(path: str) -> str | None:
         return None
 
 
+def complaint(error: OSError) -> str:
+    """Return what is wrong with a file, in words that name it; where a file stands in place of a folder, that one."""
+    path = str(error.filename or "")
+    if isinstance(error, NotADirectoryError):
+        for folder in reversed(Path(path).parents):
+            if folder.exists() and not folder.is_dir():
+                return f"{folder} is not a directory; {path} has to lie in it"
+    return f"{path}: {error.strerror}" if path and error.strerror else str(error)
+
+
 def replace_file(path: str, content: str | bytes, *, mode: int | None = None) -> None:
     """Give `path` a new content in one step, flushed to disk before this returns.
 

@@ -166,10 +166,10 @@ problems:
 """
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.clusterkit.storage.plugins.module_utils import _host_module
 from ansible_collections.clusterkit.storage.plugins.module_utils._nfs_service_host import (
     Places,
     Request,
-    ServiceError,
     ensure_service,
 )
 
@@ -197,14 +197,7 @@ ARGUMENT_SPEC = {
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
     request = Request(**module.params, check_mode=module.check_mode)
-    try:
-        outcome = ensure_service(request, Places())
-    except ServiceError as failure:
-        module.fail_json(msg=failure.message, problems=failure.problems, changed=failure.changed)
-    result = dict(vars(outcome))
-    for warning in result.pop("warnings"):
-        module.warn(warning)
-    module.exit_json(**result)
+    _host_module.run(module, lambda: ensure_service(request, Places()))
 
 
 if __name__ == "__main__":

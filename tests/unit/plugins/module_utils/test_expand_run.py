@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 from ansible_collections.clusterkit.storage.plugins.module_utils import _expand_run, _listing, _plan, _planner
-from ansible_collections.clusterkit.storage.plugins.module_utils._api_module import API_ARGUMENTS
+from ansible_collections.clusterkit.storage.plugins.module_utils._changes import Outcome
 from ansible_collections.clusterkit.storage.plugins.module_utils._selection import Selection
 from ansible_collections.clusterkit.storage.plugins.modules import pvc_expand
-from ansible_collections.clusterkit.storage.tests.api_server import Cluster, Thing, client
+from ansible_collections.clusterkit.storage.tests.api_server import Cluster, Thing, arguments, client
 
 ALL = {"selection": {"names": ["*"]}, "size": "2Gi"}
 NFS = {"nfs": {"server": "s", "path": "/nfs/a"}}
@@ -46,18 +46,18 @@ def sizes(cluster: Cluster, name: str) -> tuple[str, str, str]:
     return volume, claim["status"]["capacity"]["storage"], claim["spec"]["resources"]["requests"]["storage"]
 
 
-def expand(cluster: Cluster, *, check_mode: bool = False, **given: Any) -> _expand_run.Outcome:
-    known = {name: one.get("default") for name, one in {**API_ARGUMENTS, **pvc_expand.ARGUMENTS}.items()}
-    assert set(given) <= set(known)
+def expand(cluster: Cluster, *, check_mode: bool = False, **given: Any) -> Outcome:
     api = client(cluster, workers=1, dry_run=check_mode)
-    return _expand_run.expand(api, {**known, **ALL, **given}, check_mode=check_mode, diff=True)
+    return _expand_run.expand(
+        api, arguments(pvc_expand.ARGUMENTS, **{**ALL, **given}), check_mode=check_mode, diff=True
+    )
 
 
 def of(*names: str) -> dict[str, Any]:
     return {"selection": None, "claims": [{"namespace": "shop", "name": name} for name in names]}
 
 
-def states(outcome: _expand_run.Outcome) -> dict[str, str]:
+def states(outcome: Outcome) -> dict[str, str]:
     return {item["claim"].removeprefix("shop/"): item["state"] for item in outcome.items}
 
 
@@ -80,7 +80,7 @@ def test_volume_then_claim_grow_and_the_second_run_has_nothing_to_do(cluster: Cl
     assert "request of the claim stays 1Gi" in outcome.items[1]["note"]
     assert outcome.diffs[0]["before"] == "request: 1Gi\ncapacity: 1Gi\nvolume: 1073741824 bytes\n"
     assert outcome.diffs[0]["after"] == "request: 2Gi\ncapacity: 2Gi\nvolume: 2147483648 bytes\n"
-    assert {one["limit"] for one in outcome.quotas} == {2 * 2**30}
+    assert {one["limit"] for one in outcome.more["quotas"]} == {2 * 2**30}
     again = expand(cluster)
     assert (states(again), again.changed) == ({"a": "unchanged", "fixed": "unchanged"}, False)
     assert len(cluster.effects) == 5
@@ -256,11 +256,8 @@ def test_shares_say_by_how_much_they_promise_too_much(cluster: Cluster) -> None:
     bound(cluster, "a")
     servers = [{"name": "s", "shares": [{"server_path": "/nfs", "client_path": "/nfs", "size": "1Gi"}]}]
     outcome = expand(cluster, storage_servers=servers)
-    assert [(one["path"], one["overcommitted"]) for one in outcome.shares] == [("/nfs", 2**30)]
-    assert outcome.quotas[0]["server_dir"] == "/nfs/a"
-
-
-# Plans ---------------------------------------------------------------------------------------------------
+    assert [(one["path"], one["overcommitted"]) for one in outcome.more["shares"]] == [("/nfs", 2**30)]
+    assert outcome.more["quotas"][0]["server_dir"] == "/nfs/a"
 
 
 def planned(cluster: Cluster, folder: Path) -> str:
@@ -272,7 +269,7 @@ def planned(cluster: Cluster, folder: Path) -> str:
     return str(file)
 
 
-def run_plan(cluster: Cluster, file: str) -> _expand_run.Outcome:
+def run_plan(cluster: Cluster, file: str) -> Outcome:
     return expand(cluster, plan=file, selection=None, size=None)
 
 
@@ -324,9 +321,6 @@ def test_a_plan_is_for_one_cluster(cluster: Cluster, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="the plan is for another cluster"):
         run_plan(cluster, file)
     assert cluster.effects == []
-
-
-# CSI: the resizer ------------------------------------------------------------------------------------------
 
 
 def resizer(cluster: Cluster, names: Sequence[str], condition: str = "") -> None:

@@ -16,7 +16,7 @@ from ansible_collections.clusterkit.storage.plugins.module_utils import (
     _planner,
     _quantity,
 )
-from ansible_collections.clusterkit.storage.plugins.module_utils._api_module import API_ARGUMENTS
+from ansible_collections.clusterkit.storage.plugins.module_utils._changes import Outcome
 from ansible_collections.clusterkit.storage.plugins.module_utils._selection import Selection
 from ansible_collections.clusterkit.storage.plugins.modules import pvc_expand
 from ansible_collections.clusterkit.storage.tests.api_server import (
@@ -25,7 +25,9 @@ from ansible_collections.clusterkit.storage.tests.api_server import (
     Cluster,
     Effect,
     Thing,
+    arguments,
     client,
+    timed,
 )
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
@@ -107,22 +109,17 @@ class World:
                 self.add(number, {**fresh, "policy": "Retain", "phase": "Bound"}, generation=2)
 
     def disturb(self, acts: list[tuple[int, str, int]], fates: list[str]) -> None:
-        def others(patch: int) -> None:
-            for at, what, number in acts:
-                if at == patch:
-                    self.act(what, number)
-
-        self.met = self.cluster.disturb(fates, others)
+        self.met = self.cluster.disturb(fates, timed(acts, self.act))
 
     def calm(self) -> None:
         self.cluster.calm()
         self.known = {one["metadata"]["uid"] for one in self.cluster.things.values()}
 
-    def run(self, allow: bool = False, *, plan: str | None = None, **more: Any) -> _expand_run.Outcome:
-        known = {name: one.get("default") for name, one in {**API_ARGUMENTS, **pvc_expand.ARGUMENTS}.items()}
+    def run(self, allow: bool = False, *, plan: str | None = None, **more: Any) -> Outcome:
         asked: Thing = {"plan": plan} if plan else {"selection": ALL, "size": f"{TARGET}Gi"}
         asked |= {"allow_delete_policy": allow, "wait": False, **more}
-        return _expand_run.expand(client(self.cluster, workers=1), {**known, **asked}, check_mode=False, diff=False)
+        given = arguments(pvc_expand.ARGUMENTS, **asked)
+        return _expand_run.expand(client(self.cluster, workers=1), given, check_mode=False, diff=False)
 
     def sizes(self, name: str) -> tuple[int, int, int]:
         """Of the volume, what the claim has, what it asks for; in GiB."""
@@ -170,7 +167,7 @@ def judge(world: World, effect: Effect, allow: bool, volumes: dict[str, int]) ->
         assert not is_csi or told_size(before)[0] == told_size(after)[0], "its resizer says what it has"
 
 
-def as_told(outcome: _expand_run.Outcome, effects: list[Effect], met: set[str]) -> None:
+def as_told(outcome: Outcome, effects: list[Effect], met: set[str]) -> None:
     """What is told of each claim is what was done."""
     done = {one.key[2] for one in effects}
     for item in outcome.items:
@@ -267,8 +264,7 @@ def test_many_at_once_through_faults_all_grow(seed: int, cluster: Cluster) -> No
     one = {"gib": [1, 1], "request": 1, "storage_class": "gold", "source": "nfs", "policy": "Retain", "phase": "Bound"}
     world = World(cluster, [one] * 30)
     cluster.fate = lambda _method, _path: chance.choice(PASSING) if chance.random() < 0.2 else ""
-    known = {name: one.get("default") for name, one in {**API_ARGUMENTS, **pvc_expand.ARGUMENTS}.items()}
-    asked = {**known, "selection": ALL, "size": f"{TARGET}Gi"}
+    asked = arguments(pvc_expand.ARGUMENTS, selection=ALL, size=f"{TARGET}Gi")
     outcome = _expand_run.expand(client(cluster), asked, check_mode=False, diff=False)
     assert {item["state"] for item in outcome.items} == {"changed"}, outcome.problem
     assert {world.sizes(f"c{number}") for number in range(30)} == {(TARGET,) * 3}

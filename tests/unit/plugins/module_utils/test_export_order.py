@@ -78,3 +78,13 @@ def test_an_order_that_cannot_be_taken_away_is_a_failure(server: Server, monkeyp
     monkeypatch.setattr(_files, "remove_file", remove)
     assert "cannot be written: " in server.refusal(server.export("a")).message
     assert systemd.file.exists()
+
+
+def test_a_file_in_place_of_the_folder_is_named(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    systemd = Systemd(server, monkeypatch)
+    systemd.file.unlink()
+    systemd.file.parent.rmdir()
+    systemd.file.parent.write_text("")
+    refusal = server.refusal(server.export("a"))
+    assert f"{systemd.file.parent} is not a directory; {systemd.file} has to lie in it" in refusal.message
+    assert server.table == ["a 192.168.77.0/24 rw"], "the exports are effective all the same"

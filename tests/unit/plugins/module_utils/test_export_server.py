@@ -285,3 +285,12 @@ def test_a_second_run_at_the_same_time_waits_and_gives_up(server: Server) -> Non
         assert "another run" in server.refusal(server.export("a"), timeout=0.3).message
         assert time.monotonic() - started < 5
     assert server.run(server.export("a")).changed
+
+
+@pytest.mark.parametrize("check_mode", [True, False])
+def test_a_file_in_place_of_the_folder_is_named(server: Server, check_mode: bool) -> None:
+    folder = server.file.parent
+    folder.write_text("/data *(rw)\n")
+    refusal = server.refusal(server.export("a"), check_mode=check_mode)
+    assert refusal.problems == [f"{folder} is not a directory; {server.file} has to lie in it"]
+    assert (server.runs, refusal.changed) == ([], False)

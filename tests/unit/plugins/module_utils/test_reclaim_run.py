@@ -3,44 +3,25 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.clusterkit.storage.plugins.module_utils import _listing, _plan, _planner, _reclaim_run
-from ansible_collections.clusterkit.storage.plugins.module_utils._api_module import API_ARGUMENTS
+from ansible_collections.clusterkit.storage.plugins.module_utils._changes import Outcome
 from ansible_collections.clusterkit.storage.plugins.module_utils._selection import Selection
 from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import PROVISIONED_BY
-from ansible_collections.clusterkit.storage.plugins.modules import pv_reclaim
-from ansible_collections.clusterkit.storage.tests.api_server import Cluster, Key, Thing, client, release_controller
-
-CLAIM = {"namespace": "shop", "name": "data", "uid": "c1"}
-ALL = {"selection": {"names": ["*"]}}
-
-
-def pv(cluster: Cluster, name: str, **spec: Any) -> Thing:
-    """A released volume of a driver, whose claim is gone."""
-    content = {"csi": {"driver": "d"}, "persistentVolumeReclaimPolicy": "Retain", "claimRef": CLAIM, **spec}
-    return cluster.add("persistentvolumes", name, spec=content, status={"phase": "Released"})
-
-
-def arguments(**given: Any) -> dict[str, Any]:
-    """Those of the module, its defaults included."""
-    known = {name: one.get("default") for name, one in {**API_ARGUMENTS, **pv_reclaim.ARGUMENTS}.items()}
-    assert set(given) <= set(known)
-    return {**known, **given}
-
-
-def reclaim(cluster: Cluster, *, check_mode: bool = False, **given: Any) -> _reclaim_run.Outcome:
-    asked = arguments(**{"release": "reserved", **ALL, **given})
-    api = client(cluster, workers=1, dry_run=check_mode)
-    return _reclaim_run.reclaim(api, asked, check_mode=check_mode, diff=True)
-
-
-def states(outcome: _reclaim_run.Outcome) -> dict[str, str]:
-    return {item["name"]: item["state"] for item in outcome.items}
+from ansible_collections.clusterkit.storage.tests.api_server import Cluster, Key, client
+from ansible_collections.clusterkit.storage.tests.reclaimed import (
+    ALL,
+    CLAIM,
+    labelled,
+    pv,
+    reclaim,
+    release_controller,
+    states,
+)
 
 
 def first(count: int, act: Callable[[Key], object]) -> Callable[[Key], None]:
@@ -52,10 +33,6 @@ def first(count: int, act: Callable[[Key], object]) -> Callable[[Key], None]:
             left.pop()(key)
 
     return before_patch
-
-
-def labelled(cluster: Cluster) -> Callable[[Key], object]:
-    return lambda key: cluster.change(key[0], key[2], {"metadata": {"labels": {"by": "other"}}})
 
 
 def test_another_ones_change_is_read_and_kept(cluster: Cluster) -> None:
@@ -313,7 +290,7 @@ def planned(cluster: Cluster, folder: Path, **request: Any) -> str:
     return str(file)
 
 
-def run_plan(cluster: Cluster, file: str) -> _reclaim_run.Outcome:
+def run_plan(cluster: Cluster, file: str) -> Outcome:
     return reclaim(cluster, plan=file, selection=None, release=None)
 
 
@@ -341,99 +318,6 @@ def test_a_plan_is_for_one_cluster(cluster: Cluster, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="the plan is for another cluster"):
         run_plan(cluster, file)
     assert cluster.effects == []
-
-
-# Phases --------------------------------------------------------------------------------------------------
-
-
-def test_the_phase_that_follows_is_waited_for(cluster: Cluster) -> None:
-    cluster.controller = release_controller(cluster)
-    pv(cluster, "a")
-    pv(cluster, "other", claimRef=None)
-    outcome = reclaim(cluster, wait=True, selection={"names": ["a"]})
-    assert [(item["state"], item["phase"]) for item in outcome.items] == [("changed", "Available")]
-
-    cluster.clear()
-    cluster.controller = release_controller(cluster)
-    pv(cluster, "a")
-    cluster.add("persistentvolumeclaims", "data", "shop", status={"phase": "Pending"})
-    outcome = reclaim(cluster, wait=True, wait_phase="Bound", release="open", policy="Retain")
-    assert states(outcome) == {"a": "refused"}, "a claim of this name exists again: whose data is it?"
-
-
-def test_a_reserved_volume_is_waited_for_until_its_claim_has_it(cluster: Cluster) -> None:
-    cluster.controller = release_controller(cluster)
-    pv(cluster, "a")
-
-    def come_back() -> None:
-        cluster.add("persistentvolumeclaims", "data", "shop", uid="c2", status={"phase": "Pending"})
-        labelled(cluster)(("persistentvolumes", "", "a"))
-
-    timer = threading.Timer(0.2, come_back)
-    timer.start()
-    outcome = reclaim(cluster, wait=True, wait_phase="Bound", wait_timeout=10)
-    timer.join()
-    assert [(item["state"], item["phase"], item["claim"]) for item in outcome.items] == [
-        ("changed", "Bound", "shop/data")
-    ]
-
-
-@pytest.mark.parametrize("removed", [True, False])
-def test_a_watch_that_expired_is_begun_with_a_new_list(removed: bool, cluster: Cluster) -> None:
-    pv(cluster, "a")
-
-    def fate(_method: str, path: str) -> str:
-        if "watch=1" in path and len(cluster.effects) == 1 and not cluster.oldest:
-            if removed:
-                cluster.remove("persistentvolumes", "a")
-            else:
-                cluster.change("persistentvolumes", "a", {"status": {"phase": "Available"}})
-            cluster.expire()
-        return ""
-
-    cluster.fate = fate
-    outcome = reclaim(cluster, wait=True, wait_timeout=10)
-    assert states(outcome) == {"a": "gone" if removed else "changed"}
-    if not removed:
-        assert outcome.items[0]["phase"] == "Available"
-
-
-def test_what_does_not_come_or_goes_away_meanwhile_is_said(cluster: Cluster) -> None:
-    pv(cluster, "a")
-    late = reclaim(cluster, wait=True, wait_timeout=1)
-    assert "was released, but is Released and not Available after 1 s" in late.problem
-    assert late.changed, "it was released all the same"
-
-    cluster.clear()
-    pv(cluster, "a")
-    timer = threading.Timer(0.2, lambda: cluster.remove("persistentvolumes", "a"))
-    timer.start()
-    assert states(reclaim(cluster, wait=True, wait_timeout=10)) == {"a": "gone"}
-    timer.join()
-
-    cluster.clear()
-    cluster.controller = release_controller(cluster)
-    pv(cluster, "a")
-    nobody = reclaim(cluster, wait=True, wait_phase="Bound", wait_timeout=1)
-    assert "is Available and not Bound after 1 s" in nobody.problem
-
-
-@pytest.mark.parametrize("at_once", [True, False])
-def test_a_wait_that_is_not_allowed_tells_all_that_was_done(at_once: bool, cluster: Cluster) -> None:
-    pv(cluster, "a")
-    pv(cluster, "b", claimRef={"namespace": "shop", "name": "data"})
-    cluster.change("persistentvolumes", "b", {"status": {"phase": "Available"}})
-
-    def fate(_method: str, path: str) -> str:
-        if "watch=1" in path and not at_once:
-            cluster.expire()
-        return "forbidden" if cluster.effects and ("watch=1" in path) is at_once else ""
-
-    cluster.fate = fate
-    outcome = reclaim(cluster, wait=True)
-    assert (states(outcome), outcome.changed) == ({"a": "failed", "b": "unchanged"}, True)
-    words = f"was released, but is Released, and cannot be followed: {'watch' if at_once else 'list'} persistentvolumes"
-    assert words in outcome.problem
 
 
 def test_an_outcome_counts_every_state() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.clusterkit.storage.plugins.module_utils import _listing, _plan, _planner, _reclaim_run
-from ansible_collections.clusterkit.storage.plugins.module_utils._api_module import API_ARGUMENTS
+from ansible_collections.clusterkit.storage.plugins.module_utils._changes import Outcome
 from ansible_collections.clusterkit.storage.plugins.module_utils._selection import Selection
 from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import BOUND_BY_CONTROLLER, PROVISIONED_BY
 from ansible_collections.clusterkit.storage.plugins.modules import pv_reclaim
@@ -22,9 +22,11 @@ from ansible_collections.clusterkit.storage.tests.api_server import (
     Cluster,
     Effect,
     Thing,
+    arguments,
     client,
-    release_controller,
+    timed,
 )
+from ansible_collections.clusterkit.storage.tests.reclaimed import release_controller
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
@@ -154,20 +156,13 @@ class World:
         elif what == "set Delete" and phase == "Bound":
             cluster.change("persistentvolumes", name, {"spec": {"persistentVolumeReclaimPolicy": "Delete"}})
 
-    def run(self, request: Thing, *, plan: str | None = None, **more: Any) -> _reclaim_run.Outcome:
-        known = {name: one.get("default") for name, one in {**API_ARGUMENTS, **pv_reclaim.ARGUMENTS}.items()}
+    def run(self, request: Thing, *, plan: str | None = None, **more: Any) -> Outcome:
         asked = {"plan": plan} if plan else {"selection": ALL, **request}
-        return _reclaim_run.reclaim(
-            client(self.cluster, workers=1), {**known, **asked, **more}, check_mode=False, diff=False
-        )
+        given = arguments(pv_reclaim.ARGUMENTS, **asked, **more)
+        return _reclaim_run.reclaim(client(self.cluster, workers=1), given, check_mode=False, diff=False)
 
     def disturb(self, acts: list[tuple[int, str, int]], fates: list[str]) -> None:
-        def others(patch: int) -> None:
-            for at, what, number in acts:
-                if at == patch:
-                    self.act(what, number)
-
-        self.met = self.cluster.disturb(fates, others)
+        self.met = self.cluster.disturb(fates, timed(acts, self.act))
 
     def calm(self) -> None:
         self.cluster.calm()
@@ -227,7 +222,7 @@ def is_as_wanted(volume: Thing, request: Thing) -> bool:
     )
 
 
-def as_told(outcome: _reclaim_run.Outcome, cluster: Cluster, request: Thing, met: set[str]) -> None:
+def as_told(outcome: Outcome, cluster: Cluster, request: Thing, met: set[str]) -> None:
     """What is told of each volume is what was done."""
     effects, history = cluster.effects, cluster.history
     done = {one.key[2] for one in effects}
@@ -327,8 +322,8 @@ def test_many_at_once_through_faults_are_each_done_once(on_error: str, seed: int
         add_volume(cluster, number, RELEASED)
     cluster.controller = release_controller(cluster)
     cluster.fate = lambda _method, _path: chance.choice(PASSING) if chance.random() < 0.2 else ""
-    known = {name: one.get("default") for name, one in {**API_ARGUMENTS, **pv_reclaim.ARGUMENTS}.items()}
-    asked = {**known, "selection": ALL, "release": "reserved", "labels": {"run": "one"}, "on_error": on_error}
+    request = {"release": "reserved", "labels": {"run": "one"}, "on_error": on_error}
+    asked = arguments(pv_reclaim.ARGUMENTS, selection=ALL, **request)
     outcome = _reclaim_run.reclaim(client(cluster), asked, check_mode=False, diff=False)
     assert {item["state"] for item in outcome.items} == {"changed"}, outcome.problem
     assert sorted(one.key[2] for one in cluster.effects) == sorted(item["name"] for item in outcome.items)
