@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ ARGUMENTS: dict[str, Any] = {
     "allow_restart_pods": {"type": "bool", "default": False},
     "allow_abort_shared_io": {"type": "bool", "default": False},
     "allow_force_delete": {"type": "bool", "default": False},
+    "protected_namespaces": {"type": "list", "elements": "str", "default": []},
 }
 ALLOW = ("allow_restart_pods", "allow_abort_shared_io", "allow_force_delete")
 _NFS_PORT = 2049
@@ -42,6 +43,10 @@ class Host:
     mounts: Sequence[Mapping[str, Any]] = ()
     servers: Sequence[Mapping[str, Any]] = ()
     automounts: Sequence[Mapping[str, Any]] = ()
+
+    def has_trigger(self, mount: Mapping[str, Any]) -> bool:
+        """Whether an automount trigger lies below it, which mounts it again when it is used."""
+        return any(one["mount_id"] == mount["parent_id"] for one in self.automounts)
 
     def server_of(self, mount: Mapping[str, Any]) -> str:
         return _option(mount, "addr") or str(mount.get("server") or mount["source"])
@@ -106,7 +111,9 @@ def load_hosts(path: str) -> list[Host]:
         for number, line in enumerate(stream, 1):
             try:
                 data = json.loads(line)
-                host = Host(**{key: data[key] for key in ("name", "address", "problem", "mounts", "servers")})
+                host = Host(
+                    **{key: data[key] for key in ("name", "address", "problem", "mounts", "servers", "automounts")}
+                )
                 for mount in host.mounts:
                     _check(mount)
             except (ValueError, KeyError, TypeError) as error:
@@ -124,6 +131,7 @@ def _check(mount: Mapping[str, Any]) -> None:
 def plan(hosts: Sequence[Host], cluster: PodSet, request: Mapping[str, Any]) -> dict[str, Any]:
     """The same input gives the same plan, whatever its order. Raises ValueError for a time that is none."""
     allowed = {name: bool(request.get(name)) for name in ALLOW}
+    protected = cluster.protected | frozenset(request.get("protected_namespaces") or [])
     now = -(seconds_since(cluster.listed_at, 0.0) or 0.0)
     if not now:
         raise ValueError(f"listed_at: {cluster.listed_at!r} is no time")
@@ -131,7 +139,7 @@ def plan(hosts: Sequence[Host], cluster: PodSet, request: Mapping[str, Any]) -> 
     found = _Findings()
     nodes: dict[str, str] = {}  # node that a host stands for -> host
     for host in hosts:
-        decider = _Decider(host, cluster, now, allowed, found)
+        decider = _Decider(host, cluster, protected, now, allowed, found)
         if host.problem:
             continue
         if decider.node:
@@ -171,8 +179,8 @@ def _name_silent_nodes(
         found.refuse(
             name if name in silent else "",
             name,
-            f"does not answer ({problem}){ready}; what is Terminating there is left alone: {left}. If the machine is off "
-            "for good, give the node the taint node.kubernetes.io/out-of-service",
+            f"does not answer ({problem}){ready}; what is Terminating there is left alone: {left}. If the machine is "
+            "off for good, give the node the taint node.kubernetes.io/out-of-service",
         )
 
 
@@ -180,10 +188,16 @@ class _Decider:
     """Decides for one host."""
 
     def __init__(
-        self, host: Host, cluster: PodSet, now: float, allowed: Mapping[str, bool], found: _Findings
+        self,
+        host: Host,
+        cluster: PodSet,
+        protected: frozenset[str],
+        now: float,
+        allowed: Mapping[str, bool],
+        found: _Findings,
     ) -> None:
         self.host = host
-        self._protected = cluster.protected
+        self._protected = protected
         self._now = now
         self._allowed = allowed
         self._found = found
@@ -286,11 +300,7 @@ class _Decider:
             return
         others = self._others(mount)
         protected = sorted(
-            {
-                name_of(one.pod)
-                for one in self._sharing(mount)
-                if one.pod and one.pod["namespace"] in self._protected
-            }
+            {name_of(one.pod) for one in self._sharing(mount) if one.pod and one.pod["namespace"] in self._protected}
         )
         alone = not others
         abort = not protected and (alone or self._allowed["allow_abort_shared_io"])
@@ -381,12 +391,13 @@ class _Decider:
         self._step(mount, action=mode, after=after, reason=reason, **more)
 
     def _remount(self, mount: Mapping[str, Any]) -> None:
-        options = [*mount.get("options", []), *mount["super_options"]]
+        trigger = self.host.has_trigger(mount)
         self._step(
             mount,
             action="remount",
-            options=options,
-            after="mounted anew",
+            options=[*mount.get("options", []), *mount["super_options"]],
+            trigger=trigger,
+            after="unmounted, its automount is armed" if trigger else "mounted anew",
             reason="the server knows its directory no more; the new mount is tried before the old one goes",
         )
         for pod in self._pods_here():
@@ -407,9 +418,7 @@ class _Decider:
         self._found.handled.add(pod["uid"])
         item = name_of(pod)
         if not pod["owner"]:
-            self._found.refuse(
-                self.host.name, item, f"{why}; nobody would make the pod again: make it again by hand"
-            )
+            self._found.refuse(self.host.name, item, f"{why}; nobody would make the pod again: make it again by hand")
         elif pod["namespace"] in self._protected:
             self._found.refuse(
                 self.host.name, item, f"{why}; {pod['owner']} must make it again, but its namespace is protected"
@@ -517,12 +526,3 @@ class _Decider:
                     "is left",
                     resource_version=False,
                 )
-
-
-def steps_of(plan: Mapping[str, Any], module: str, host: str | None = None) -> list[dict[str, Any]]:
-    """The steps of a plan that a module has to do, on a host."""
-    return [one for one in plan["steps"] if one["module"] == module and host in (None, one["host"])]
-
-
-def paths(steps: Iterable[Mapping[str, Any]]) -> list[str]:
-    return [str(one["path"]) for one in steps]

@@ -12,7 +12,8 @@ version_added: 0.1.0
 author:
   - The clusterkit.storage authors (@clusterkit)
 description:
-  - Does those steps of a plan of M(clusterkit.storage.storage_plan) for V(recover) that concern the mounts of this host.
+  - Does those steps of a plan of M(clusterkit.storage.storage_plan) for V(recover) that concern the mounts of this
+    host.
   - A step is done only if the mount is the one that the plan was made for. Otherwise it alone is V(stale) or V(gone),
     and nothing is touched for it.
   - With V(abort) all requests of the superblock end with EIO, those of every mount with the same C(major:minor). It is
@@ -35,8 +36,8 @@ options:
       action:
         description:
           - V(lazy) takes the mount out of the tree (C(umount -l)); what is open stays open, nothing is lost.
-          - V(abort) ends all requests of the superblock with EIO (C(umount -f)) until the processes of RV(pods) are gone,
-            then unmounts. What was not written yet is lost.
+          - V(abort) ends all requests of the superblock with EIO (C(umount -f)) until the processes of
+            O(steps[].pods) are gone, then unmounts. What was not written yet is lost.
           - V(remount) tries the new mount in a namespace of its own, unmounts the stale one, and mounts again, with the
             options in C(/etc/fstab) or those that it had.
         type: str
@@ -55,6 +56,11 @@ options:
         type: list
         elements: str
         default: []
+      trigger:
+        description:
+          - For V(remount), whether an automount trigger below it mounts it again, so that it is only unmounted.
+        type: bool
+        default: false
       pods:
         description: For V(abort), the uids of the pods that it may hit.
         type: list
@@ -116,7 +122,7 @@ seealso:
 EXAMPLES = r"""
 - name: Do what the plan says for this host
   clusterkit.storage.nfs_recover:
-    steps: "{{ plan.steps | selectattr('module', '==', 'nfs_recover') | selectattr('host', '==', inventory_hostname) }}"
+    steps: "{{ plan | clusterkit.storage.recovery_steps('nfs_recover', inventory_hostname) }}"
     pods: "{{ plan.pods | selectattr('host', '==', inventory_hostname) | map(attribute='uid') }}"
   vars:
     plan: "{{ lookup('ansible.builtin.file', '/var/tmp/recover-plan.json') | from_json }}"
@@ -136,8 +142,8 @@ steps:
     source: {description: The source., type: str, sample: "192.0.2.10:/srv/nfs/data"}
     state:
       description:
-        - V(done); V(gone), it is not mounted any more; V(stale), the mount is another one than the plan says, or shared with
-          more than it says; V(failed); in check mode V(planned).
+        - V(done); V(gone), it is not mounted any more; V(stale), the mount is another one than the plan says, or shared
+          with more than it says; V(failed); in check mode V(planned).
       type: str
       sample: done
     reason: {description: Why it was not done., type: str}

@@ -10,8 +10,8 @@ module: pod_info
 short_description: List the pods of a cluster with their NFS volumes
 version_added: 0.1.0
 description:
-  - Reads all pods that have a node, all nodes, and what M(clusterkit.storage.storage_plan) needs besides for V(recover),
-    and writes it to a file of JSON lines.
+  - Reads all pods that have a node, all nodes, and what M(clusterkit.storage.storage_plan) needs besides for
+    V(recover), and writes it to a file of JSON lines.
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
   - clusterkit.storage.attributes
@@ -74,7 +74,8 @@ pods:
     finalizers: {description: Its finalizers., type: list, elements: str}
     owner: {description: "Who makes it again when it is gone, or null.", type: str, sample: StatefulSet web}
     volumes:
-      description: "Its volumes that lie on NFS, and directories of its node: name, kind (V(nfs) or V(hostPath)) and source."
+      description:
+        - "Its volumes that lie on NFS, and directories of its node: name, kind (V(nfs) or V(hostPath)) and source."
       type: list
       elements: dict
       sample:

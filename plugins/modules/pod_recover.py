@@ -12,8 +12,8 @@ version_added: 0.1.0
 description:
   - Does those steps of a plan of M(clusterkit.storage.storage_plan) for V(recover) that concern pods, and waits until
     kubelet has removed pods.
-  - A pod is deleted only if it is the one that the plan was made for, by its uid. Otherwise the step alone is V(stale) or
-    V(gone).
+  - A pod is deleted only if it is the one that the plan was made for, by its uid. Otherwise the step alone is V(stale)
+    or V(gone).
   - A pod is deleted by force only if its node, by O(left), confirms that no mount and no process of it is left.
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
@@ -35,10 +35,9 @@ attributes:
       - A step that was done is V(gone) in a second run.
 options:
   steps:
-    description: The steps.
+    description: The steps. At least one of O(steps) and O(pods) is needed.
     type: list
     elements: dict
-    default: []
     suboptions:
       id:
         description: Number of the step in its plan.
@@ -73,7 +72,6 @@ options:
     description: The pods to wait for, before any step is done.
     type: list
     elements: dict
-    default: []
     suboptions:
       namespace:
         description: Namespace.
@@ -93,8 +91,8 @@ options:
         default: true
   left:
     description:
-      - What is left of pods on their nodes, as RV(clusterkit.storage.nfs_recover#module:pods) tells. One that is not named
-        here is not deleted by force.
+      - What is left of pods on their nodes, as RV(clusterkit.storage.nfs_recover#module:pods) tells. One that is not
+        named here is not deleted by force.
     type: list
     elements: dict
     default: []
@@ -129,7 +127,7 @@ seealso:
 EXAMPLES = r"""
 - name: Wait until kubelet has removed the pods whose mounts are off
   clusterkit.storage.pod_recover:
-    pods: "{{ plan.pods }}"
+    pods: "{{ plan | clusterkit.storage.recovery_pods }}"
   vars:
     plan: "{{ lookup('ansible.builtin.file', '/var/tmp/recover-plan.json') | from_json }}"
 """
@@ -166,21 +164,21 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._api import Api
 from ansible_collections.clusterkit.storage.plugins.module_utils._api_module import ApiModule
 
 ARGUMENTS = {
-    "steps": {"type": "list", "elements": "dict", "default": [], "options": _pod_set.STEP},
-    "pods": {"type": "list", "elements": "dict", "default": [], "options": _pod_set.POD},
+    "steps": {"type": "list", "elements": "dict", "options": _pod_set.STEP},
+    "pods": {"type": "list", "elements": "dict", "options": _pod_set.POD},
     "left": {"type": "list", "elements": "dict", "default": [], "options": _pod_set.LEFT},
     "wait_timeout": {"type": "int", "default": 60},
 }
 
 
 def main() -> None:
-    module = ApiModule(ARGUMENTS, supports_check_mode=True)
+    module = ApiModule(ARGUMENTS, supports_check_mode=True, required_one_of=[("steps", "pods")])
     given = module.params
     try:
         api = module.client()
         seconds = 0 if module.check_mode else given["wait_timeout"]
         pods = _pod_set.wait_until_gone(api, given["pods"], seconds) if given["pods"] else []
-        steps = _pod_set.carry_out(api, given["steps"], given["left"])
+        steps = _pod_set.carry_out(api, given["steps"] or [], given["left"])
     except ApiError as error:
         module.fail_json(msg=str(error))
     result = {"changed": any(one["state"] == "done" for one in steps), "steps": steps, "pods": pods}

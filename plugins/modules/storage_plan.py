@@ -44,8 +44,8 @@ options:
     required: true
   listing:
     description:
-      - The file that M(clusterkit.storage.pv_info) wrote; for V(recover), M(clusterkit.storage.pod_info). Exactly one of
-        O(listing) and O(plan) is needed.
+      - The file that M(clusterkit.storage.pv_info) wrote; for V(recover), M(clusterkit.storage.pod_info). Exactly one
+        of O(listing) and O(plan) is needed.
       - For V(reclaim) it must be of a selection, which the plan then covers wholly; for V(expand) of all volumes.
     type: path
   plan:
@@ -136,8 +136,9 @@ options:
     suboptions:
       nodes:
         description:
-          - "A file with a line of JSON for each host: its C(name) in the inventory, its C(address), the C(problem) if it
-            did not answer, and C(mounts) and C(servers) as M(clusterkit.storage.nfs_mounts_info) tells them."
+          - "A file with a line of JSON for each host: its C(name) in the inventory, its C(address), the C(problem) if
+            it did not answer, and C(mounts), C(servers) and C(automounts) as M(clusterkit.storage.nfs_mounts_info)
+            tells them."
         type: path
         required: true
       allow_restart_pods:
@@ -146,8 +147,8 @@ options:
         default: false
       allow_abort_shared_io:
         description:
-          - Whether the requests of a superblock are aborted although pods share it that are not Terminating. These get EIO
-            as well; the plan names them.
+          - Whether the requests of a superblock are aborted although pods share it that are not Terminating. These get
+            EIO as well; the plan names them.
         type: bool
         default: false
       allow_force_delete:
@@ -156,6 +157,11 @@ options:
             is left.
         type: bool
         default: false
+      protected_namespaces:
+        description: Namespaces that are protected besides those with the label.
+        type: list
+        elements: str
+        default: []
   max_changes:
     description:
       - At most so many steps, as a count or as percent of all volumes of the cluster, rounded up. If there would be

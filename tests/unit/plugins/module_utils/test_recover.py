@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""After an outage nobody is hit who need not be: what is unmounted, aborted, made again, deleted, and what is only named."""
+"""After an outage nobody is hit who need not be; what is not done is named, with the reason."""
 
 from __future__ import annotations
 
@@ -12,75 +12,21 @@ import pytest
 from ansible_collections.clusterkit.storage.plugins.module_utils import _plan, _planner, _pods, _recover
 from ansible_collections.clusterkit.storage.plugins.module_utils._pods import PodSet
 from ansible_collections.clusterkit.storage.plugins.module_utils._recover import Host
+from ansible_collections.clusterkit.storage.tests.outages import (
+    LEAVING,
+    OVER,
+    SERVERS,
+    cluster,
+    host,
+    mount,
+    pod,
+    uid,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
-NOW = "2026-01-01T12:00:00Z"
-OVER, LEAVING = "2026-01-01T11:59:00Z", "2026-01-01T12:00:30Z"
-SERVERS = ("192.0.2.10", "192.0.2.11")
 WORDS = ("allow_restart_pods", "allow_abort_shared_io", "allow_force_delete")
 ALL: dict[str, Any] = dict.fromkeys(WORDS, True)
-
-
-def uid(number: int) -> str:
-    return f"00000000-0000-0000-0000-{number:012d}"
-
-
-def pod(number: int, **more: Any) -> dict[str, Any]:
-    return {
-        "schema": 1,
-        "kind": "Pod",
-        "namespace": "shop",
-        "name": f"p{number}",
-        "uid": uid(number),
-        "static_uid": None,
-        "resource_version": "7",
-        "node": "node1",
-        "phase": "Running",
-        "deleting": None,
-        "finalizers": [],
-        "owner": "StatefulSet p",
-        "volumes": [{"name": "data", "kind": "nfs", "source": f"{SERVERS[0]}:/nfs/{number}"}],
-        **more,
-    }
-
-
-def mount(number: int, for_pod: int | str | None = None, **more: Any) -> dict[str, Any]:
-    path = f"/srv/{number}"
-    if for_pod is not None:
-        name = for_pod if isinstance(for_pod, str) else uid(for_pod)
-        path = f"/var/lib/kubelet/pods/{name}/volumes/kubernetes.io~nfs/v{number}"
-    server = more.pop("server", SERVERS[0])
-    return {
-        "path": path,
-        "source": f"{server}:/nfs/{number}",
-        "server": server,
-        "mount_id": 100 + number,
-        "parent_id": 1,
-        "major_minor": "0:50",
-        "options": ["rw", "relatime"],
-        "super_options": ["rw", "vers=4.2", f"addr={server}"],
-        "shares_superblock_with": [],
-        "stacked": False,
-        "pod": None if for_pod is None else {"uid": name, "volume": f"v{number}", "kind": "nfs"},
-        "health": "unreachable",
-        "latency": None,
-        "detail": "",
-        **more,
-    }
-
-
-def host(*mounts: dict[str, Any], answers: bool = False, **more: Any) -> Host:
-    servers = [{"address": one, "port": 2049, "answers": answers} for one in SERVERS]
-    return Host(**{"name": "node1", "mounts": mounts, "servers": servers, **more})
-
-
-def cluster(*pods: dict[str, Any], **more: Any) -> PodSet:
-    nodes = [
-        {"schema": 1, "kind": "Node", "name": f"node{n}", "ready": n == 1, "since": OVER, "addresses": [f"10.0.0.{n}"]}
-        for n in (1, 2, 3)
-    ]
-    return PodSet(**{"cluster_uid": "c", "listed_at": NOW, "nodes": nodes, "pods": list(pods), **more})
 
 
 def plan(hosts: Host | list[Host], pods: PodSet, **allowed: bool) -> dict[str, Any]:
@@ -159,7 +105,10 @@ def test_what_must_not_be_touched_is_named_with_the_reason(found: Host, pods: Po
 @pytest.mark.parametrize(
     ("found", "words"),
     [
-        (host(mount(1, 1)), "waits for the server 192.0.2.10 and goes on when it is back; it is mounted for pod shop/p1"),
+        (
+            host(mount(1, 1)),
+            "waits for the server 192.0.2.10 and goes on when it is back; it is mounted for pod shop/p1",
+        ),
         (host(mount(1)), "goes on when it is back; it is mounted for the host (/srv/1)"),
         (host(mount(1, 1, health="hung"), answers=True), "its server answers again: after a restart clients wait"),
         (Host("node1", mounts=[mount(1, 1)]), "nobody knows whether its server is there, so nothing is forced"),
@@ -239,9 +188,7 @@ def test_protected_namespaces_are_neither_aborted_nor_made_again() -> None:
     away = plan(host(mount(1, 1)), cluster(pod(1, deleting=OVER), protected=frozenset({"shop"})), **ALL)
     assert ("abort", "v1") not in actions(away)
     assert "the namespace of shop/p1 is protected" in reasons(away)
-    stale = plan(
-        host(mount(1, 1, health="stale"), answers=True), cluster(pod(1), protected=frozenset({"shop"})), **ALL
-    )
+    stale = plan(host(mount(1, 1, health="stale"), answers=True), cluster(pod(1), protected=frozenset({"shop"})), **ALL)
     assert stale["steps"] == []
     assert "but its namespace is protected" in reasons(stale)
 
@@ -303,7 +250,9 @@ def outages(draw: st.DrawFn) -> tuple[list[Host], PodSet, dict[str, bool]]:
                             node=name,
                             namespace="vault" if kind == "protected" else "shop",
                             owner=None if kind == "bare" else "StatefulSet p",
-                            deleting={"running": None, "leaving": LEAVING}.get(kind, draw(st.sampled_from([OVER, None]))),
+                            deleting={"running": None, "leaving": LEAVING}.get(
+                                kind, draw(st.sampled_from([OVER, None]))
+                            ),
                             finalizers=["x/y"] if kind == "finalizer" else [],
                         )
                     )
@@ -376,7 +325,9 @@ def test_nobody_is_hit_without_need_or_word(outage: tuple[list[Host], PodSet, di
         for one in told.mounts:
             if one["health"] != "ok" and not told.problem:
                 known = by_uid.get((one["pod"] or {}).get("uid"))
-                assert f"{told.name}:{one['path']}" in said or (known and f"{known['namespace']}/{known['name']}" in said)
+                assert f"{told.name}:{one['path']}" in said or (
+                    known and f"{known['namespace']}/{known['name']}" in said
+                )
         assert not told.problem or told.name in said
 
 
@@ -415,7 +366,9 @@ def given_files(folder: Path, hosts: list[str], *pods: dict[str, Any]) -> dict[s
 
 def told(*mounts: dict[str, Any], **more: Any) -> str:
     servers = [{"address": SERVERS[0], "port": 2049, "answers": False}]
-    return json.dumps({"name": "node1", "address": "", "problem": "", "mounts": mounts, "servers": servers, **more})
+    return json.dumps(
+        {"name": "node1", "address": "", "problem": "", "mounts": mounts, "servers": servers, "automounts": [], **more}
+    )
 
 
 def test_a_plan_is_made_of_the_files_and_checked_when_it_is_read_again(tmp_path: Path) -> None:
