@@ -16,8 +16,9 @@ from ansible_collections.clusterkit.storage.plugins.module_utils import (
     _directories,
     _export_list,
     _exports,
+    _mount_input,
     _mount_options,
-    _nfs_mounts,
+    _nfsmount_conf,
     _shares,
 )
 from ansible_collections.clusterkit.storage.plugins.module_utils._argument_specs import Spec
@@ -252,13 +253,16 @@ def _check_policy(policy: Policy, allow_world: bool, report: Report) -> None:
 
 def _check_mounts(host: str, variables: Mapping[str, Any], report: Report) -> None:
     mounts = variables.get("nfs_client_mounts") or []
-    wanted, problems = _nfs_mounts.read_input(mounts)
+    wanted, problems = _mount_input.read_input(mounts)
     for sentence in problems:
         place, _separator, words = sentence.partition(": ")
         report.problem(host, f"nfs_client_{place}", words)
     for index, item in enumerate(wanted):
         for note in _mount_options.notes(item.options):
             report.note(host, f"nfs_client_mounts[{index}].options", note)
+    for sentence in _nfsmount_conf.read_defaults(variables.get("nfs_client_mount_defaults") or [])[1]:
+        place, _separator, words = sentence.partition(": ")
+        report.problem(host, f"nfs_client_{place}", words)
 
 
 def _is_typo(word: str, meant: str) -> bool:

@@ -52,14 +52,14 @@ def test_wrong_mounts_are_all_named_and_nothing_is_done(
     monkeypatch.setattr(nfs_mounts.Runner, "apply", None)
     wrong = {
         "mounts": [{"path": "data", "src": "nfs1:/srv"}, {"path": "/data", "src": "nfs1:/srv", "options": ["sofft"]}],
-        "mount_defaults": ["hrad"],
+        "mount_defaults": [{"options": ["hrad"]}],
     }
     result = run(nfs_mounts, wrong, monkeypatch, capsys, check_mode=check_mode)
     assert result["failed"]
     assert result["problems"] == [
         'mounts[0].path: "data" is not an absolute path',
         'mounts[1].options: "sofft" is not an option of nfs(5) or mount(8); did you mean "soft"?',
-        'mount_defaults: "hrad" is not an option of nfs(5) or mount(8); did you mean "hard"?',
+        'mount_defaults[0].options: "hrad" is not an option of nfs(5) or mount(8); did you mean "hard"?',
     ]
 
 
