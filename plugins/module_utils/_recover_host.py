@@ -21,16 +21,12 @@ from typing import Any
 from ansible_collections.clusterkit.storage.plugins.module_utils import (
     _files,
     _fstab,
+    _mount_commands,
     _mount_options,
     _mounts,
     _nfs_probe,
 )
 from ansible_collections.clusterkit.storage.plugins.module_utils._mounts import Mount, MountTable
-from ansible_collections.clusterkit.storage.plugins.module_utils._nfs_mounts_host import (
-    OWN_NAMESPACE,
-    SEARCH_PATH,
-    mount_failure,
-)
 from ansible_collections.clusterkit.storage.plugins.module_utils._process import Finished, run
 
 PARALLEL = 8
@@ -82,7 +78,7 @@ class Machine:
         return _files.read_text(_fstab.FSTAB) or ""
 
     def run(self, argv: Sequence[str], timeout: float) -> Finished:
-        return run(argv, timeout=timeout, env={"PATH": SEARCH_PATH})
+        return run(argv, timeout=timeout, env={"PATH": _mount_commands.SEARCH_PATH})
 
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds)
@@ -260,11 +256,13 @@ class Runner:
 
     def _remount(self, step: Step) -> None:
         options = self._mount_options(step)
-        command = ["mount", "-t", "nfs", "-o", ",".join([*options, "retry=0"]), step.given["source"]]
+        source = step.given["source"]
+        # The same options as afterwards, so that it is known to work; over a local directory, which nobody else sees.
         place = _nfs_probe.place_to_mount(self.machine.read_table())
-        tried = self.machine.run([*OWN_NAMESPACE, *command, place], self.timeout)
+        trial = _mount_commands.try_mount(_mount_commands.mount(source, place, options), place, 0)
+        tried = self.machine.run(trial, self.timeout)
         if not tried.succeeded:
-            why = mount_failure(tried, step.given["source"], options)
+            why = _mount_commands.failure(tried, source, options)
             step.end("failed", f"{why}; the stale mount stays: without it, files would be written to the local disk")
             return
         self._umount(step)
@@ -278,11 +276,11 @@ class Runner:
             # To mount by hand would make the trigger mount too, and one would lie on the other.
             step.end("done")
             return
-        mounted = self.machine.run([*command, step.path], self.timeout)
+        mounted = self.machine.run(_mount_commands.mount(source, step.path, options), self.timeout)
         if mounted.succeeded:
             step.end("done")
         else:
-            why = mount_failure(mounted, step.given["source"], options)
+            why = _mount_commands.failure(mounted, source, options)
             step.end("failed", f"the stale mount is gone, and the new one failed: {why}")
 
     def _mount_options(self, step: Step) -> list[str]:

@@ -188,7 +188,8 @@ def test_a_stale_mount_is_replaced_only_by_one_that_works() -> None:
     options = ["rw", "relatime", "vers=4.2", "hard", "clientaddr=192.0.2.1", "addr=192.0.2.10", "nonsense"]
     assert states(works, [step("remount", 10, "/a", options=options)]) == [("done", "")]
     mount = "mount -t nfs -o rw,relatime,vers=4.2,hard,retry=0 s:/nfs/1"
-    assert works.commands[0].startswith(f"unshare --mount --propagation private -- {mount} /")
+    assert works.commands[0].startswith("unshare --mount --propagation private -- sh -c ")
+    assert f" sh 0 /mnt {mount} /mnt" in works.commands[0]
     assert works.commands[1:] == ["umount -c -i -- /a", f"{mount} /a"]
     broken = Simulated(line(10, "/a"), broken=["unshare"])
     ((state, reason),) = states(broken, [step("remount", 10, "/a")])
@@ -213,7 +214,7 @@ def test_fstab_says_how_it_is_mounted_and_a_busy_one_goes_lazily() -> None:
 
 @pytest.mark.parametrize(
     ("broken", "words"),
-    [(["umount"], "exit status 32: broken"), (["mount -t nfs -o retry=0 s:/nfs/1 /a"], "the new one failed: broken")],
+    [(["umount -c"], "exit status 32: broken"), (["mount -t nfs -o retry=0 s:/nfs/1 /a"], "the new one failed: broken")],
 )
 def test_a_remount_that_fails_says_how_far_it_came(broken: list[str], words: str) -> None:
     machine = Simulated(line(10, "/a"), broken=broken)
