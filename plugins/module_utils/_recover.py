@@ -11,6 +11,7 @@ is open stays open, and is written when the server is back.
 from __future__ import annotations
 
 import json
+import posixpath
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.clusterkit.storage.plugins.module_utils import _plan, _pods
-from ansible_collections.clusterkit.storage.plugins.module_utils._mounts import is_within
+from ansible_collections.clusterkit.storage.plugins.module_utils._mounts import is_within, split_source
 from ansible_collections.clusterkit.storage.plugins.module_utils._pods import PodSet, Record, is_ending, name_of
 from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import seconds_since
 
@@ -43,6 +44,7 @@ class Host:
     mounts: Sequence[Mapping[str, Any]] = ()
     servers: Sequence[Mapping[str, Any]] = ()
     automounts: Sequence[Mapping[str, Any]] = ()
+    wanted: Sequence[Mapping[str, Any]] = ()  # what the inventory says that it mounts for itself (nfs_client_mounts)
 
     def has_trigger(self, mount: Mapping[str, Any]) -> bool:
         """Whether an automount trigger lies below it, which mounts it again when it is used."""
@@ -112,10 +114,15 @@ def load_hosts(path: str) -> list[Host]:
             try:
                 data = json.loads(line)
                 host = Host(
-                    **{key: data[key] for key in ("name", "address", "problem", "mounts", "servers", "automounts")}
+                    **{
+                        key: data[key]
+                        for key in ("name", "address", "problem", "mounts", "servers", "automounts", "wanted")
+                    }
                 )
                 for mount in host.mounts:
                     _check(mount)
+                for one in host.wanted:
+                    one["path"]
             except (ValueError, KeyError, TypeError) as error:
                 raise ValueError(f"{path}: line {number}: {error!r}; expected what nfs_mounts_info tells") from error
             found.append(host)
@@ -253,6 +260,7 @@ class _Decider:
                 self._away(mount)
             elif mount["health"] != "ok":
                 self._slow(mount, answers)
+        self._missing()
         self._pods_without_mounts()
         self._force_delete()
 
@@ -406,6 +414,38 @@ class _Decider:
                     continue
                 if is_within(volume["source"], mount["path"]) or is_within(mount["path"], volume["source"]):
                     self._restart(pod, f"{volume['source']} (hostPath) is stale")
+
+    def _missing(self) -> None:
+        """Mounts and automounts of the inventory that the outage, or somebody in it, took away."""
+        there = {one["path"] for one in (*self._mounts, *self.host.automounts)}
+        silent = [one for one in self._mounts if self.host.server_answers(one) is False]
+        away = {name for one in silent for name in (one.get("server"), _option(one, "addr"))}
+        for wanted in self.host.wanted:
+            path = posixpath.normpath(wanted["path"])
+            if (wanted.get("state") or "mounted") != "mounted" or path in there:
+                continue
+            server = wanted.get("server") or (split_source(str(wanted.get("src"))) or ("",))[0]
+            if server in away:
+                self._found.refuse(
+                    self.host.name,
+                    f"{self.host.name}:{path}",
+                    f"is not mounted, and the server {server} does not answer",
+                )
+                continue
+            armed = wanted.get("automount") or "x-systemd.automount" in str(wanted.get("options"))
+            self._found.steps.append(
+                {
+                    "item": f"{self.host.name}:{path}",
+                    "host": self.host.name,
+                    "module": "nfs_mounts",
+                    "action": "mount",
+                    "path": wanted["path"],
+                    "precondition": {"mounted": "nothing"},
+                    "before": "not mounted",
+                    "after": "automount armed" if armed else "mounted",
+                    "reason": "nfs_client_mounts of the inventory says so",
+                }
+            )
 
     def _pods_here(self) -> list[Record]:
         pods = [one for one in self._by_uid.values() if self.node and one["node"] == self.node]

@@ -10,7 +10,7 @@ from typing import Any
 from ansible_collections.clusterkit.storage.plugins.module_utils import _pod_set, _recover_host
 from ansible_collections.clusterkit.storage.plugins.module_utils._pods import name_of
 
-_ARGUMENTS = {"nfs_recover": _recover_host.STEP, "pod_recover": _pod_set.STEP}
+_ARGUMENTS = {"nfs_recover": _recover_host.STEP, "pod_recover": _pod_set.STEP, "nfs_mounts": {"path": {}}}
 _BAD = ("failed", "stale")
 
 
@@ -84,11 +84,14 @@ def summary(seen: Mapping[str, Any]) -> dict[str, Any]:
 def _done(seen: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
     """State and reason of each step that a module tells of, by its number."""
     told = [*seen["nodes"].values(), seen["pods"], seen["forced"]]
-    return {
-        step["id"]: (step["state"], step.get("reason") or "")
-        for result in told
-        for step in (result or {}).get("steps") or []
+    done = {
+        step["id"]: (step["state"], step.get("reason") or "") for result in told for step in result.get("steps") or []
     }
+    for step in seen["plan"]["steps"]:
+        for mount in seen["nodes"].get(step["host"], {}).get("mounts") or []:
+            if step["module"] == "nfs_mounts" and mount["path"] == step["path"]:
+                done[step["id"]] = ("failed" if mount["failed"] else "done", mount["msg"])
+    return done
 
 
 def _fate(

@@ -138,7 +138,7 @@ options:
         description:
           - "A file with a line of JSON for each host: its C(name) in the inventory, its C(address), the C(problem) if
             it did not answer, and C(mounts), C(servers) and C(automounts) as M(clusterkit.storage.nfs_mounts_info)
-            tells them."
+            tells them, and what it mounts for itself (C(wanted), as M(clusterkit.storage.nfs_mounts) takes it)."
         type: path
         required: true
       allow_restart_pods:

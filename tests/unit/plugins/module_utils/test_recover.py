@@ -133,6 +133,34 @@ def test_stale_mounts_of_the_host_are_mounted_anew_and_pods_with_them_made_again
     assert actions(plan(found, pods)) == [("remount", "1")]
 
 
+def test_mounts_of_the_inventory_that_are_gone_are_made_again_and_automounts_armed() -> None:
+    trigger = {"path": "/auto/there", "mount_id": 7, "parent_id": 1}
+    wanted = [
+        {"path": "/srv/1"},
+        {"path": "/srv/gone/"},
+        {"path": "/auto/there", "automount": True},
+        {"path": "/auto/gone", "options": ["x-systemd.automount"]},
+        {"path": "/srv/kept", "state": "present"},
+    ]
+    made = plan(host(mount(1, health="ok"), automounts=[trigger], wanted=wanted), cluster())
+    assert [(one["module"], one["path"], one["after"]) for one in made["steps"]] == [
+        ("nfs_mounts", "/auto/gone", "automount armed"),
+        ("nfs_mounts", "/srv/gone/", "mounted"),
+    ]
+    assert made["steps"][0]["precondition"] == {"mounted": "nothing"}
+    away = [{"path": "/srv/a", "src": f"{SERVERS[0]}:/a"}, {"path": "/srv/b", "server": SERVERS[0], "export": "/b"}]
+    made = plan(host(mount(1), wanted=away), cluster())
+    assert made["steps"] == []
+    assert "node1:/srv/a: is not mounted, and the server 192.0.2.10 does not answer" in reasons(made)
+
+
+def test_a_stale_mount_of_an_automount_is_left_to_its_trigger() -> None:
+    trigger = {"path": "/srv/1", "mount_id": 7, "parent_id": 1}
+    stale = mount(1, health="stale", parent_id=7)
+    (step,) = plan(host(stale, answers=True, automounts=[trigger]), cluster())["steps"]
+    assert (step["trigger"], step["after"]) == (True, "unmounted, its automount is armed")
+
+
 def test_pods_that_the_api_knows_no_more_count_as_gone_only_beside_one_that_it_knows() -> None:
     made = plan(host(mount(1, 9), mount(2, 2, major_minor="0:51")), cluster(pod(2)))
     assert actions(made) == [("abort", "v1")]
@@ -367,7 +395,16 @@ def given_files(folder: Path, hosts: list[str], *pods: dict[str, Any]) -> dict[s
 def told(*mounts: dict[str, Any], **more: Any) -> str:
     servers = [{"address": SERVERS[0], "port": 2049, "answers": False}]
     return json.dumps(
-        {"name": "node1", "address": "", "problem": "", "mounts": mounts, "servers": servers, "automounts": [], **more}
+        {
+            "name": "node1",
+            "address": "",
+            "problem": "",
+            "mounts": mounts,
+            "servers": servers,
+            "automounts": [],
+            "wanted": [],
+            **more,
+        }
     )
 
 

@@ -214,7 +214,10 @@ def test_fstab_says_how_it_is_mounted_and_a_busy_one_goes_lazily() -> None:
 
 @pytest.mark.parametrize(
     ("broken", "words"),
-    [(["umount -c"], "exit status 32: broken"), (["mount -t nfs -o retry=0 s:/nfs/1 /a"], "the new one failed: broken")],
+    [
+        (["umount -c"], "exit status 32: broken"),
+        (["mount -t nfs -o retry=0 s:/nfs/1 /a"], "the new one failed: broken"),
+    ],
 )
 def test_a_remount_that_fails_says_how_far_it_came(broken: list[str], words: str) -> None:
     machine = Simulated(line(10, "/a"), broken=broken)

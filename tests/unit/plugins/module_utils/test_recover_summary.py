@@ -85,6 +85,17 @@ def test_a_host_that_fell_silent_in_between_is_wrong_and_a_pod_that_stays_is_sai
     assert "shop/p2: Terminating since 2026-01-01T11:59:00Z; nobody looked whether it is gone" in text
 
 
+def test_mounts_of_the_inventory_are_told_by_their_path() -> None:
+    wanted = [{"path": "/srv/a"}, {"path": "/srv/b"}]
+    plan = _recover.plan([host(wanted=wanted)], cluster(), {})
+    paths = [one["path"] for one in FILTERS["recovery_steps"](plan, "nfs_mounts", "node1")]
+    assert paths == ["/srv/a", "/srv/b"]
+    mounts = [{"path": "/srv/a", "failed": False, "msg": ""}, {"path": "/srv/b", "failed": True, "msg": "refused"}]
+    found = FILTERS["recovery"](seen(plan, nodes={"node1": {"steps": [], "mounts": mounts}}))
+    assert found["wrong"] == ["node1:/srv/b: failed: refused"]
+    assert "  node1:/srv/a: not mounted; nfs_client_mounts of the inventory says so -> mounted: done" in found["lines"]
+
+
 def test_check_mode_says_what_would_be_waited_for() -> None:
     plan = planned()
     steps = [
