@@ -14,7 +14,7 @@ import coverage
 LEAST = 95.0
 # Conversations with the API server or with the tools of a host. They are tried on the real ones, in processes of their
 # own that are not measured: tests/integration/cluster, tests/exportfs.
-TRIED_ELSEWHERE = ["_expand_run", "_listing", "_reclaim_run", "_volume_set", "_export_mounts", "_firewall"]
+TRIED_ELSEWHERE = ["_expand_run", "_listing", "_pod_set", "_reclaim_run", "_volume_set", "_export_mounts", "_firewall"]
 
 
 def main() -> int:
