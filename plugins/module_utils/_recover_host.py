@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -52,6 +53,17 @@ _POD_CGROUP = re.compile(r"/(?:kubepods[^/]*-)?pod([0-9a-f]{8}(?:[-_][0-9a-f]{4}
 _KUBELET_PATH = re.compile(r"/pods/[^/]+/(?:volumes|volume-subpaths)/.*")
 # Requests that a writer sends after its first ones were aborted wait anew.
 _ABORT_AGAIN_SECONDS = 1.0
+# Runs in a process of its own, with the mount namespace of a container and the paths there: umount2(MNT_FORCE), which
+# nsenter(1) cannot do with the host's umount. The mount is busy and stays; its requests end.
+_ABORT = """
+import ctypes, os, sys
+CLONE_NEWNS, MNT_FORCE, UMOUNT_NOFOLLOW = 0x20000, 1, 8
+libc = ctypes.CDLL(None, use_errno=True)
+if libc.setns(os.open(sys.argv[1], os.O_RDONLY), CLONE_NEWNS):
+    sys.exit("setns: " + os.strerror(ctypes.get_errno()))
+for path in sys.argv[2:]:
+    libc.umount2(os.fsencode(path), MNT_FORCE | UMOUNT_NOFOLLOW)
+"""
 # mount.nfs finds them out itself.
 _OF_THE_KERNEL = frozenset({"addr", "clientaddr", "mountaddr", "mountport", "mountproto", "mountvers"})
 
@@ -100,6 +112,11 @@ class Machine:
             content = (self.proc / str(process.pid) / "mountinfo").read_bytes()
             return _mounts.parse(content.decode("utf-8", "surrogateescape"))
         return []
+
+    def abort_inside(self, process: Process, paths: Sequence[str], timeout: float) -> Finished:
+        """End the requests of mounts in a container, by its own paths of them."""
+        namespace = str(self.proc / str(process.pid) / "ns" / "mnt")
+        return self.run([sys.executable or "python3", "-I", "-S", "-c", _ABORT, namespace, *paths], timeout)
 
     def own_namespace(self) -> str:
         return _link(self.proc / "self" / "ns" / "mnt")
@@ -229,30 +246,40 @@ class Runner:
             step.end("done")
 
     def _abort(self, steps: Sequence[Step]) -> None:
-        """End all requests of one superblock, again and again until nobody of its pods is left, then unmount.
+        """End all requests of one superblock, again and again until nobody of its pods waits, and unmount.
 
-        A lazy unmount comes last: what is not in the mount table any more cannot be aborted.
+        The host's mounts go at once as a rule: a container has mounts of its own, and by these it is aborted again.
         """
         pods = {pod for step in steps for pod in step.given["pods"]}
         deadline = time.monotonic() + self.patience
         for step in steps:
-            while self._is_mounted(step):
-                self._umount(step, "-f")
-                if not self._is_held(step.device, pods) or time.monotonic() > deadline:
-                    break
-                self.machine.sleep(_ABORT_AGAIN_SECONDS)
+            self._umount(step, "-f")
+        while True:
+            holders = self._holders(steps[0].device, pods)
+            if not holders or time.monotonic() > deadline:
+                break
+            for process, paths in holders:
+                self.machine.abort_inside(process, paths, self.timeout)
+            self.machine.sleep(_ABORT_AGAIN_SECONDS)
         for step in steps:
             if self._is_mounted(step):
                 self._lazy(step, "-f")
             else:
                 step.end("done")
 
-    def _is_held(self, device: str, pods: set[str]) -> bool:
-        """Whether processes of these pods see the superblock. That of the sandbox does not, and goes last."""
-        return any(
-            process.pod in pods and any(one.device == device for one in self.machine.mounts_of(process))
-            for process in self.machine.processes()
-        )
+    def _holders(self, device: str, pods: set[str]) -> list[tuple[Process, list[str]]]:
+        """One process of each container of these pods that has the superblock mounted, and where.
+
+        The process of the sandbox has not, and goes last.
+        """
+        found: dict[str, tuple[Process, list[str]]] = {}
+        for process in self.machine.processes():
+            if process.pod not in pods or process.namespace in found:
+                continue
+            paths = [one.path for one in self.machine.mounts_of(process) if one.device == device]
+            if paths and process.namespace != self.machine.own_namespace():
+                found[process.namespace] = (process, paths)
+        return list(found.values())
 
     def _remount(self, step: Step) -> None:
         options = self._mount_options(step)

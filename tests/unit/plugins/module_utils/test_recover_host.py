@@ -30,6 +30,7 @@ class Simulated(Machine):
         self.table = _mounts.parse("\n".join([ROOT, *lines]))
         self.commands: list[str] = []
         self.pods: dict[str, list[Mount]] = {}  # processes of pods, and what their containers have mounted
+        self.busy: set[str] = set()  # paths that something on the host itself holds
         self.slept = 0.0
         self._aborts_needed = aborts_needed
         self._fstab = fstab
@@ -59,7 +60,10 @@ class Simulated(Machine):
         words = " ".join(argv)
         self.commands.append(words)
         fails = any(each in words for each in self._broken)
-        if argv[0] == "umount" and not fails:
+        if "setns" in words:
+            self.commands[-1] = f"abort in {' '.join(argv[5:])}"
+            self._abort("0:50")
+        elif argv[0] == "umount" and not fails:
             self._umount(argv)
         elif argv[0] == "mount" and not fails:
             self.table += _mounts.parse(line(999, argv[-1], "0:77"))
@@ -68,12 +72,14 @@ class Simulated(Machine):
     def _umount(self, argv: Sequence[str]) -> None:
         (mount,) = [one for one in self.table if one.path == argv[-1]]
         if "-f" in argv:
-            self._aborts_needed -= 1
-            if self._aborts_needed <= 0:
-                self.pods = {pod: at for pod, at in self.pods.items() if mount.device not in [m.device for m in at]}
-        busy = any(mount.device in [one.device for one in at] for at in self.pods.values())
-        if "-l" in argv or not busy:
+            self._abort(mount.device)
+        if "-l" in argv or mount.path not in self.busy:
             self.table = [one for one in self.table if one is not mount]
+
+    def _abort(self, device: str) -> None:
+        self._aborts_needed -= 1
+        if self._aborts_needed <= 0:
+            self.pods = {pod: at for pod, at in self.pods.items() if device not in [one.device for one in at]}
 
 
 def container(device: str = "0:50", path: str = "/data") -> list[Mount]:
@@ -108,12 +114,19 @@ def states(machine: Machine, steps: list[dict[str, Any]], **more: Any) -> list[t
     return [(one.state, one.reason) for one in runner.apply(steps)]
 
 
-def test_requests_are_aborted_until_the_writers_are_gone_and_only_then_the_mounts_are_off() -> None:
+def test_requests_are_aborted_until_the_writers_are_gone() -> None:
     a, b = POD.format(UID), "/var/lib/kubelet/pods/x/volumes/kubernetes.io~nfs/w"
-    machine = Simulated(line(10, a), line(11, b), line(12, "/srv", "0:51"), aborts_needed=3)
+    machine = Simulated(line(10, a), line(11, b), line(12, "/srv", "0:51"), aborts_needed=4)
     machine.pods = {UID: container()}
+    machine.busy = {b}
     assert states(machine, abort(a, b)) == [("done", ""), ("done", "")]
-    assert machine.commands == [f"umount -c -i -f -- {a}"] * 3 + [f"umount -c -i -f -- {b}"]
+    assert machine.commands == [
+        f"umount -c -i -f -- {a}",
+        f"umount -c -i -f -- {b}",
+        "abort in /proc/0/ns/mnt /data",
+        "abort in /proc/0/ns/mnt /data",
+        f"umount -c -i -f -l -- {b}",
+    ]
     assert machine.slept == 2
     assert [one.path for one in machine.table] == ["/", "/srv"]
 
@@ -125,7 +138,7 @@ def test_a_writer_that_does_not_end_holds_nobody_up() -> None:
     began = time.monotonic()
     assert states(machine, abort(a), patience=0) == [("done", "")]
     assert time.monotonic() - began < 1
-    assert machine.commands == [f"umount -c -i -f -- {a}", f"umount -c -i -f -l -- {a}"]
+    assert machine.commands == [f"umount -c -i -f -- {a}"]
 
 
 @pytest.mark.parametrize(
@@ -200,7 +213,7 @@ def test_a_stale_mount_is_replaced_only_by_one_that_works() -> None:
 
 def test_fstab_says_how_it_is_mounted_and_a_busy_one_goes_lazily() -> None:
     machine = Simulated(line(10, "/a"), fstab="s:/nfs/1 /a nfs soft,_netdev 0 0\n")
-    machine.pods = {UID: container()}
+    machine.busy = {"/a"}
     assert states(machine, [step("remount", 10, "/a", options=["hard"])]) == [("done", "")]
     assert machine.commands[1:] == [
         "umount -c -i -- /a",
