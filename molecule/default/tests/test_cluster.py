@@ -5,15 +5,11 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[3]
-sys.path.insert(0, str(ROOT))
-
-from lab.lifecycle import Lab  # noqa: E402 (needs the path above)
+from lab.lifecycle import Lab
 
 
 def api(path: str) -> Any:
