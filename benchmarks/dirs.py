@@ -3,9 +3,9 @@
 
     .work/venv/bin/python benchmarks/dirs.py [FOLDER [DIRECTORIES [QUARANTINED [FILES]]]]
 
-As root, in FOLDER (/var/tmp), whose disk must have room for 2 million inodes with the defaults. Modules run in processes
-of their own, as on a managed host, start of Python included. Times are wall times of this machine, medians of three: only
-their ratios mean something.
+As root, in FOLDER (/var/tmp), whose disk must have room for 2 million inodes with the defaults. Modules run in
+processes of their own, as on a managed host, start of Python included. Times are wall times of this machine, medians of
+three: only their ratios mean something.
 """
 
 from __future__ import annotations
