@@ -154,7 +154,7 @@ class Drill:
                 self.plane.request("POST", path, body)
         until(
             lambda: sum(1 for numbers in self.acknowledged().values() if len(numbers) > 3) == len(PODS),
-            300,
+            600,
             "all pods write",
         )
 
