@@ -182,13 +182,12 @@ def _name_silent_nodes(
         node = known.get(name) or {}
         problem = silent.get(name) or "no host of the inventory answers for it"
         ready = "" if node.get("ready", True) else f"; the API says that it is not ready since {node.get('since')}"
-        left = ", ".join(sorted(stuck.get(name, []))) or "none is known"
-        found.refuse(
-            name if name in silent else "",
-            name,
-            f"does not answer ({problem}){ready}; what is Terminating there is left alone: {left}. If the machine is "
-            "off for good, give the node the taint node.kubernetes.io/out-of-service",
+        pods = ", ".join(sorted(stuck.get(name, [])))
+        left = (
+            f"; its Terminating pods are left alone: {pods}. If the machine is off for good, give the node the taint "
+            "node.kubernetes.io/out-of-service"
         )
+        found.refuse(name if name in silent else "", name, f"does not answer ({problem}){ready}{left if pods else ''}")
 
 
 class _Decider:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT))
@@ -154,7 +155,7 @@ class Drill:
                 self.plane.request("POST", path, body)
         until(
             lambda: sum(1 for numbers in self.acknowledged().values() if len(numbers) > 3) == len(PODS),
-            300,
+            600,
             "all pods write",
         )
 
@@ -279,3 +280,40 @@ def test_power_of_the_server_is_cut(drill: Drill) -> None:
     until(serves, 400, "the server has booted")
     until(lambda: ":2049" in drill.server.ssh("ss -Hltn 'sport = 2049'"), 120, "its NFS server runs")
     back(drill, before)
+
+
+@pytest.mark.long
+def test_example_of_a_directory_of_the_host() -> None:
+    """docs/outages.md: kubelet has nothing to unmount, but a process that writes waits all the same."""
+    drill, path = Drill(), "/api/v1/namespaces/default/pods"
+    (example,) = re.findall(
+        r"```yaml\n(apiVersion: v1\nkind: Pod\n.*?)```", (ROOT / "docs/outages.md").read_text(), re.DOTALL
+    )
+    body = yaml.safe_load(example)
+    name = body["metadata"]["name"]
+    body["metadata"]["labels"] = {"drill": "outage"}
+    body["spec"] |= {"nodeName": "node1", "terminationGracePeriodSeconds": 5}
+    drill.clear()
+    node = drill.nodes[0]
+    node.ssh(
+        "mkdir -p /data/k8s/data; mountpoint -q /data/k8s/data || "
+        f"mount -t nfs -o hard,nfsvers=4.1 {SERVER}:{FOLDER} /data/k8s/data"
+    )
+    lines = f"cat {FOLDER}/{name} /nfs/k8s/data/{name} 2>/dev/null | wc -l"
+    drill.plane.request("POST", path, body)
+    until(lambda: int(drill.server.ssh(lines)) > 3, 180, "the pod of the example writes")
+    drill.server.freeze()
+    try:
+        time.sleep(10)
+        drill.plane.request("DELETE", f"{path}/{name}")
+        time.sleep(40)
+        LOG.info("40 s after its deletion the pod is %s", "there" if drill.there() else "gone")
+        shown = drill.recover("-e", "recover_confirm=true")
+        assert shown.returncode == 0, shown.stdout + shown.stderr
+        assert "waits for the server" in words(shown.stdout), shown.stdout
+        assert "/data/k8s/data" in node.ssh("cut -d' ' -f5 /proc/self/mountinfo"), "the host keeps its mount"
+    finally:
+        drill.server.thaw()
+        drill.server.set_clock()
+    until(lambda: not drill.there(), 120, "the pod is gone")
+    assert int(node.ssh(f"wc -l < /data/k8s/data/{name}")) > 3, "the host's mount goes on"
