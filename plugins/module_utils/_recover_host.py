@@ -191,9 +191,9 @@ class Runner:
             if step.given["action"] == "abort":
                 aborts.setdefault(step.device, []).append(step)
         jobs: list[Callable[[], None]] = [
-            *(lambda group=group: self._abort(group) for group in aborts.values()),  # type: ignore[misc]  # mypy does not infer group
-            *(lambda step=one: self._lazy(step) for one in todo if one.given["action"] == "lazy"),  # type: ignore[misc]  # as above
-            *(lambda step=one: self._remount(step) for one in todo if one.given["action"] == "remount"),  # type: ignore[misc]  # as above
+            *(lambda group=group: self._abort(group) for group in aborts.values()),
+            *(lambda step=one: self._lazy(step) for one in todo if one.given["action"] == "lazy"),
+            *(lambda step=one: self._remount(step) for one in todo if one.given["action"] == "remount"),
         ]
         if jobs:
             with ThreadPoolExecutor(max_workers=min(PARALLEL, len(jobs))) as pool:

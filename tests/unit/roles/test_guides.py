@@ -131,7 +131,7 @@ def test_the_tags_of_a_playbook_are_those_that_it_documents(playbook: Path) -> N
 
 def test_each_part_of_the_site_has_one_tag_and_refuses_without_checked_inputs() -> None:
     """With whatever tags it is called or told to skip: the check comes first, or nothing is done."""
-    seen = []
+    seen: list[str] = []
     begun = set()
     for play, tags in plays(ROOT / "playbooks/site.yml"):
         if "always" in tags:

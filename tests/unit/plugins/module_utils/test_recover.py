@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -304,7 +305,7 @@ def test_nobody_is_hit_without_need_or_word(outage: tuple[list[Host], PodSet, di
     by_uid = {one["uid"]: one for one in pods.pods}
     by_name = {one.name: one for one in hosts}
 
-    def over(one: dict[str, Any]) -> bool:
+    def over(one: Mapping[str, Any]) -> bool:
         if not one["pod"]:
             return False
         known = by_uid.get(one["pod"]["uid"])
@@ -352,9 +353,9 @@ def test_nobody_is_hit_without_need_or_word(outage: tuple[list[Host], PodSet, di
     for told in hosts:
         for one in told.mounts:
             if one["health"] != "ok" and not told.problem:
-                known = by_uid.get((one["pod"] or {}).get("uid"))
+                whose = by_uid.get((one["pod"] or {}).get("uid"))
                 assert f"{told.name}:{one['path']}" in said or (
-                    known and f"{known['namespace']}/{known['name']}" in said
+                    whose and f"{whose['namespace']}/{whose['name']}" in said
                 )
         assert not told.problem or told.name in said
 

@@ -194,7 +194,8 @@ def test_only_the_first_failures_are_shown(root: int, tmp_path: Path, monkeypatc
 
 def test_somebody_writes_meanwhile(root: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     deep(tmp_path, 2)
-    rmdir, written = os.rmdir, []
+    rmdir = os.rmdir
+    written: list[str] = []
 
     def write_first(name: str, *, dir_fd: int) -> None:
         if len(written) < 3:
