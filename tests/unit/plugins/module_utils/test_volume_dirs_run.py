@@ -396,11 +396,16 @@ def test_killed_at_the_end_of_a_purge(ready: World) -> None:
 
 def test_what_a_person_has_to_look_at(ready: World) -> None:
     """Nobody of us leaves a trash like this: it is named, and nothing is done with it."""
+
+    def swap(entry: Path) -> None:
+        (entry / "data").rename(entry / "x")
+        (entry / "data").mkdir()
+
     damages: tuple[tuple[str, Callable[[Path], object], str], ...] = (
         ("a", lambda entry: (entry / "manifest.json").unlink(), "data without a manifest"),
         ("b", lambda entry: (entry / "manifest.json").write_text("{"), "is damaged"),
         ("c", lambda entry: (entry / "manifest.json").write_text('{"kind": "Manifest", "schema": 1}'), "is missing"),
-        ("d", lambda entry: [(entry / "data").rename(entry / "x"), os.mkdir(entry / "data")], "not what its manifest"),
+        ("d", swap, "not what its manifest"),
     )
     for name, change, words in damages:
         volume = ready.volume(name)
