@@ -72,7 +72,7 @@ def summary(seen: Mapping[str, Any]) -> dict[str, Any]:
         for pod in plan["pods"]:
             if pod["host"] != name:
                 continue
-            text, is_gone = _fate(pod, removed.get(pod["uid"]), name_of(pod) in forced, seen["check_mode"])
+            text, is_gone = _fate(removed.get(pod["uid"]), name_of(pod) in forced, seen["check_mode"])
             if not is_gone and pod["uid"] in left:
                 text += f"; {_left(left[pod['uid']])}"
             results.append({**pod, "item": name_of(pod), "state": "removed" if is_gone else "remains"})
@@ -97,9 +97,7 @@ def _done(seen: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
     return done
 
 
-def _fate(
-    pod: Mapping[str, Any], found: Mapping[str, Any] | None, by_force: bool, check_mode: bool
-) -> tuple[str, bool]:
+def _fate(found: Mapping[str, Any] | None, by_force: bool, check_mode: bool) -> tuple[str, bool]:
     if found and found["removed"]:
         return f"kubelet removed it after {found['seconds']} s", True
     if by_force:
