@@ -29,12 +29,12 @@ def pods(plan: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def left(plan: Mapping[str, Any], found: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
-    """Uids of the pods that are still there and may be deleted by force, by the host that has to confirm it."""
+    """Uids of the pods that are still there, by the host that knows what is left of them."""
     there = {one["uid"] for one in found if not one["removed"]}
     asked: dict[str, list[str]] = {}
-    for step in plan.get("steps") or []:
-        if step.get("action") == "force_delete" and step["precondition"]["uid"] in there:
-            asked.setdefault(step["host"], []).append(step["precondition"]["uid"])
+    for pod in plan.get("pods") or []:
+        if pod["uid"] in there:
+            asked.setdefault(pod["host"], []).append(pod["uid"])
     return asked
 
 
@@ -42,11 +42,12 @@ def summary(seen: Mapping[str, Any]) -> dict[str, Any]:
     """Lines for a person, what is C(wrong), and C(results): one entry a step and pod.
 
     C(seen): plan, check_mode, and what the modules returned: nodes (of nfs_recover, by host), pods and forced (of
-    pod_recover).
+    pod_recover), left (pods of nfs_recover, at the end).
     """
     plan = seen["plan"]
     done = _done(seen)
     removed = {one["uid"]: one for one in seen["pods"].get("pods") or []}
+    left = {one["uid"]: one for one in seen["left"]}
     forced = {one["pod"] for one in seen["forced"].get("steps") or [] if one["state"] in ("done", "gone")}
     results: list[dict[str, Any]] = []
     lines: list[str] = []
@@ -71,7 +72,9 @@ def summary(seen: Mapping[str, Any]) -> dict[str, Any]:
         for pod in plan["pods"]:
             if pod["host"] != name:
                 continue
-            text, is_gone = _fate(pod, removed.get(pod["uid"]), name_of(pod) in forced, seen["check_mode"])
+            text, is_gone = _fate(removed.get(pod["uid"]), name_of(pod) in forced, seen["check_mode"])
+            if not is_gone and pod["uid"] in left:
+                text += f"; {_left(left[pod['uid']])}"
             results.append({**pod, "item": name_of(pod), "state": "removed" if is_gone else "remains"})
             of_host.append(f"{name_of(pod)}: Terminating since {pod['since']}; {text}")
         of_host += [f"remains: {one['item']}: {one['reason']}" for one in plan["refusals"] if one["host"] == name]
@@ -94,9 +97,7 @@ def _done(seen: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
     return done
 
 
-def _fate(
-    pod: Mapping[str, Any], found: Mapping[str, Any] | None, by_force: bool, check_mode: bool
-) -> tuple[str, bool]:
+def _fate(found: Mapping[str, Any] | None, by_force: bool, check_mode: bool) -> tuple[str, bool]:
     if found and found["removed"]:
         return f"kubelet removed it after {found['seconds']} s", True
     if by_force:
@@ -105,6 +106,9 @@ def _fate(
         return "kubelet would be waited for", False
     if not found:
         return "nobody looked whether it is gone", False
-    if not pod["expected"]:
-        return "is still there, see what remains", False
-    return "is still there: kubelet has not removed it in time; look at its log on the node", False
+    return "kubelet has not removed it", False
+
+
+def _left(found: Mapping[str, Any]) -> str:
+    told = [f"{what} are left: {', '.join(found[what])}" for what in ("processes", "mounts") if found[what]]
+    return "; ".join(told) or "neither processes nor mounts are left, so kubelet is late; see its log"

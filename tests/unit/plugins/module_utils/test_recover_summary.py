@@ -22,7 +22,7 @@ def planned() -> dict[str, Any]:
 
 
 def seen(plan: dict[str, Any], **more: Any) -> dict[str, Any]:
-    return {"plan": plan, "check_mode": False, "nodes": {}, "pods": {}, "forced": {}, **more}
+    return {"plan": plan, "check_mode": False, "nodes": {}, "pods": {}, "forced": {}, "left": [], **more}
 
 
 def told(number: int, *, removed: bool) -> dict[str, Any]:
@@ -56,12 +56,16 @@ def test_everything_is_told_by_node_with_what_came_of_it() -> None:
     }
     pods = {"pods": [told(1, removed=True), told(2, removed=False), told(5, removed=False)], "steps": []}
     forced = {"steps": [{"id": ids["force_delete", "p5"], "pod": "shop/p5", "state": "done", "reason": ""}]}
-    found = FILTERS["recovery"](seen(plan, nodes=nodes, pods=pods, forced=forced))
+    left = [{"uid": uid(2), "mounts": [], "processes": ["7 (dd)"]}]
+    found = FILTERS["recovery"](seen(plan, nodes=nodes, pods=pods, forced=forced, left=left))
     text = "\n".join(found["lines"])
     assert found["lines"][0] == "node1:"
     assert "-> aborted, unmounted: done" in text
     assert "shop/p1: Terminating since 2026-01-01T11:59:00Z; kubelet removed it after 3.0 s" in text
-    assert "shop/p2: Terminating since 2026-01-01T11:59:00Z; is still there, see what remains" in text
+    assert (
+        "shop/p2: Terminating since 2026-01-01T11:59:00Z; kubelet has not removed it; processes are left: 7 (dd)"
+        in text
+    )
     assert "remains: node1:/var/lib/kubelet/pods/" in text
     assert "shop/p5: Terminating since 2026-01-01T11:59:00Z; deleted by force" in text
     assert "nothing to do: node1:" in text
@@ -76,11 +80,12 @@ def test_everything_is_told_by_node_with_what_came_of_it() -> None:
 
 def test_a_host_that_fell_silent_in_between_is_wrong_and_a_pod_that_stays_is_said() -> None:
     plan = planned()
-    found = FILTERS["recovery"](seen(plan, pods={"pods": [told(1, removed=False)]}))
+    left = [{"uid": uid(1), "mounts": [], "processes": []}]
+    found = FILTERS["recovery"](seen(plan, pods={"pods": [told(1, removed=False)]}, left=left))
     assert len(found["wrong"]) == 2
     assert all("the host or the API gave no result" in line for line in found["wrong"])
     text = "\n".join(found["lines"])
-    assert "kubelet has not removed it in time" in text
+    assert "kubelet has not removed it; neither processes nor mounts are left, so kubelet is late" in text
     assert "not done: its node did not confirm" in text
     assert "shop/p2: Terminating since 2026-01-01T11:59:00Z; nobody looked whether it is gone" in text
 
