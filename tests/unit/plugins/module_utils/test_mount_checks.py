@@ -142,3 +142,16 @@ def test_no_descriptor_is_left_open(lock_file: str, tmp_path: Path) -> None:
 def test_a_lock_file_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No such file"):
         MountChecks(str(tmp_path / "no folder" / "lock")).start([mount(1, "/")])
+
+
+def test_a_child_that_cannot_be_started_is_an_error_and_leaves_nothing(
+    lock_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fork() -> int:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 (a count)
+    monkeypatch.setattr(os, "fork", fork)
+    with pytest.raises(BlockingIOError):
+        MountChecks(lock_file).start([mount(1, "/")])
+    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208 (as above)
