@@ -299,7 +299,8 @@ def test_directories_at_the_top_go_side_by_side(root: int, tmp_path: Path, monke
     for number in range(20):
         (tmp_path / f"t{number}").mkdir()
         deep(tmp_path / f"t{number}", 3)
-    unlink, rmdir, first = os.unlink, os.rmdir, []
+    unlink, rmdir = os.unlink, os.rmdir
+    first: list[str] = []
 
     def refuse(name: str, *, dir_fd: int) -> None:
         if os.fstat(dir_fd).st_ino == (tmp_path / "t7/d").stat().st_ino:
