@@ -130,8 +130,10 @@ class Api:
         body: dict[str, Any] = {"preconditions": preconditions}
         if grace_period is not None:
             body["gracePeriodSeconds"] = grace_period
-        query = {"dryRun": "All"} if self.dry_run else {}
-        self._send("DELETE", path, query, json.dumps(body).encode())
+        if self.dry_run:
+            # In the body: with a body the API server does not look at the query, and would delete.
+            body["dryRun"] = ["All"]
+        self._send("DELETE", path, {}, json.dumps(body).encode())
 
     # Collections -----------------------------------------------------------------------------------
 

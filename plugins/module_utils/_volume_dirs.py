@@ -246,7 +246,10 @@ def step_problems(
     precondition = step.get("precondition")
     if precondition and not (
         isinstance(precondition, Mapping)
-        and all(type(precondition.get(key)) is int for key in ("device", "inode"))
+        and all(
+            isinstance(precondition.get(key), int) and not isinstance(precondition[key], bool)
+            for key in ("device", "inode")
+        )
         and precondition["inode"] > 0
     ):
         yield f"{label}.precondition: {precondition!r} does not say device and inode as numbers"

@@ -191,7 +191,7 @@ class Cluster:
     def module(self, name: str, *options: str, kubeconfig: Any = None, **arguments: Any) -> dict[str, Any]:
         """The result of one module, run by `ansible` from the installed collection."""
         done = self.ansible(name, *options, kubeconfig=kubeconfig, **arguments)
-        start = done.stdout.index("{")
+        start = done.stdout.index(" => {") + len(" => ")
         result: dict[str, Any] = json.JSONDecoder().raw_decode(done.stdout[start:])[0]
         return result
 

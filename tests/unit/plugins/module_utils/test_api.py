@@ -244,5 +244,5 @@ def test_exactly_the_named_object_is_deleted() -> None:
     assert pool.asked == [
         ("DELETE", url, {"preconditions": {"uid": "u1"}}),
         ("DELETE", url, {"preconditions": {"uid": "u1", "resourceVersion": "7"}, "gracePeriodSeconds": 0}),
-        ("DELETE", f"{url}?dryRun=All", {"preconditions": {"uid": "u1"}}),
+        ("DELETE", url, {"preconditions": {"uid": "u1"}, "dryRun": ["All"]}),
     ]

@@ -261,7 +261,7 @@ def outages(draw: st.DrawFn) -> tuple[list[Host], PodSet, dict[str, bool]]:
     pods, hosts, number = [], [], 0
     for name in ("node1", "node2", "node3"):
         mounts = []
-        for _ in range(draw(st.integers(0, 5))):
+        for _number in range(draw(st.integers(0, 5))):
             number += 1
             state = draw(st.sampled_from(["host", "static", *["pod"] * 6]))
             more = {
@@ -288,7 +288,7 @@ def outages(draw: st.DrawFn) -> tuple[list[Host], PodSet, dict[str, bool]]:
                     )
             else:
                 mounts.append(mount(number, "f" * 31 + str(number % 10) if state == "static" else None, **more))
-        for _ in range(draw(st.integers(0, 2))):
+        for _number in range(draw(st.integers(0, 2))):
             number += 1
             pods.append(pod(number, node=name, deleting=draw(st.sampled_from([OVER, LEAVING, None]))))
         servers = [{"address": one, "port": 2049, "answers": draw(st.booleans())} for one in SERVERS]
