@@ -393,7 +393,8 @@ class _Decider:
             superblock = self._superblocks[mount["major_minor"]]
             # Whoever has come to this superblock since then is not hit: then the step is stale.
             more["precondition"] = {"superblock": sorted(one["mount_id"] for one in superblock)}
-            more["pods"] = sorted({uid for one in self._sharing(mount) for uid in one.uids})
+            more["pods"] = sorted({uid for one in self._sharing(mount) if one.is_over for uid in one.uids})
+            more["also"] = sorted({uid for one in self._sharing(mount) if not one.is_over for uid in one.uids})
         after = "aborted, unmounted" if mode == "abort" else "unmounted lazily"
         self._step(mount, action=mode, after=after, reason=reason, **more)
 

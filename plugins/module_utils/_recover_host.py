@@ -45,6 +45,7 @@ STEP: dict[str, Any] = {
     "options": {"type": "list", "elements": "str", "default": []},
     "trigger": {"type": "bool", "default": False},
     "pods": {"type": "list", "elements": "str", "default": []},
+    "also": {"type": "list", "elements": "str", "default": []},
     "precondition": {"type": "dict", "required": True, "options": PRECONDITION},
 }
 # systemd's driver writes the dashes of a uid as underscores; static pods have a hash for a uid.
@@ -211,7 +212,8 @@ class Runner:
                 continue
             known = set(step.given["precondition"].get("superblock") or [])
             new = sorted(one.path for one in table.mounts if one.device == step.device and one.mount_id not in known)
-            others = sorted({pod for device, pod in containers if device == step.device} - set(step.given["pods"]))
+            allowed = {*step.given["pods"], *step.given["also"]}
+            others = sorted({pod for device, pod in containers if device == step.device} - allowed)
             if new:
                 step.end("stale", f"mounts were added to its superblock since then: {', '.join(new)}; make a new plan")
             elif others:

@@ -62,7 +62,12 @@ options:
         type: bool
         default: false
       pods:
-        description: For V(abort), the uids of the pods that it may hit.
+        description: For V(abort), the uids of the pods that are to end.
+        type: list
+        elements: str
+        default: []
+      also:
+        description: For V(abort), the uids of the pods that share the superblock, and that it may hit as well.
         type: list
         elements: str
         default: []

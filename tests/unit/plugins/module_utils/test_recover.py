@@ -64,6 +64,7 @@ def test_a_shared_superblock_is_left_to_the_server_and_its_sharers_are_named() -
     allowed = plan(found, pods, allow_abort_shared_io=True)
     assert actions(allowed) == [("abort", "v1"), ("abort", "v4")]
     assert "EIO also for pod shop/p2, the host (/srv/3)" in allowed["steps"][0]["reason"]
+    assert (allowed["steps"][0]["pods"], allowed["steps"][0]["also"]) == ([uid(1)], [uid(2)])
     assert made["id"] != allowed["id"]
 
 

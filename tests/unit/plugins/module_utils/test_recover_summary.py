@@ -33,7 +33,7 @@ def test_modules_get_what_they_take() -> None:
     plan = planned()
     steps = FILTERS["recovery_steps"](plan, "nfs_recover", "node1")
     assert [one["action"] for one in steps] == ["abort", "lazy"]
-    assert set(steps[0]) == {"id", "item", "action", "path", "source", "pods", "precondition"}
+    assert set(steps[0]) == {"id", "item", "action", "path", "source", "pods", "also", "precondition"}
     assert FILTERS["recovery_steps"](plan, "nfs_recover", "node2") == []
     assert [one["action"] for one in FILTERS["recovery_steps"](plan, "pod_recover")] == ["force_delete"] * 3
     assert FILTERS["recovery_steps"]({}, "pod_recover") == []
