@@ -93,7 +93,7 @@ def _volume(
 
 def node_record(item: Mapping[str, Any]) -> Record:
     status = item.get("status") or {}
-    ready = next((one for one in status.get("conditions") or [] if one.get("type") == "Ready"), {})
+    ready: Mapping[str, Any] = next((one for one in status.get("conditions") or [] if one.get("type") == "Ready"), {})
     return {
         "schema": SCHEMA,
         "kind": "Node",

@@ -225,7 +225,7 @@ class _Decider:
 
     def _node(self, cluster: PodSet) -> str:
         if self._evidence:
-            return sorted(Counter(self._evidence).items(), key=lambda one: (-one[1], one[0]))[0][0]
+            return str(sorted(Counter(self._evidence).items(), key=lambda one: (-one[1], one[0]))[0][0])
         for node in cluster.nodes:
             if node["name"] == self.host.name or (self.host.address and self.host.address in node["addresses"]):
                 return str(node["name"])

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.clusterkit.storage.plugins.module_utils import _plan, _planner, _pods, _recover
-from ansible_collections.clusterkit.storage.plugins.module_utils._pods import PodSet
+from ansible_collections.clusterkit.storage.plugins.module_utils._pods import PodSet, name_of
 from ansible_collections.clusterkit.storage.plugins.module_utils._recover import Host
 from ansible_collections.clusterkit.storage.tests.outages import (
     LEAVING,
@@ -305,7 +306,7 @@ def test_nobody_is_hit_without_need_or_word(outage: tuple[list[Host], PodSet, di
     by_uid = {one["uid"]: one for one in pods.pods}
     by_name = {one.name: one for one in hosts}
 
-    def over(one: dict[str, Any]) -> bool:
+    def over(one: Mapping[str, Any]) -> bool:
         if not one["pod"]:
             return False
         known = by_uid.get(one["pod"]["uid"])
@@ -353,10 +354,8 @@ def test_nobody_is_hit_without_need_or_word(outage: tuple[list[Host], PodSet, di
     for told in hosts:
         for one in told.mounts:
             if one["health"] != "ok" and not told.problem:
-                known = by_uid.get((one["pod"] or {}).get("uid"))
-                assert f"{told.name}:{one['path']}" in said or (
-                    known and f"{known['namespace']}/{known['name']}" in said
-                )
+                owner = by_uid.get((one["pod"] or {}).get("uid"))
+                assert f"{told.name}:{one['path']}" in said or (owner and name_of(owner) in said)
         assert not told.problem or told.name in said
 
 
