@@ -21,9 +21,7 @@ class Caller:
     """Whoever reads this module's output."""
 
     def __init__(self, output: int = 1) -> None:
-        self._poll = select.poll()
-        # Errors and hang-ups are always reported: the other end of the pipe or socket was closed.
-        self._poll.register(output, 0)
+        self._output = output
         self._told_to_end = False
 
     def heed_signals(self) -> None:
@@ -36,6 +34,10 @@ class Caller:
 
     @property
     def is_gone(self) -> bool:
-        return self._told_to_end or any(
-            event & (select.POLLERR | select.POLLHUP) for _output, event in self._poll.poll(0)
-        )
+        if self._told_to_end:
+            return True
+        # A new one each time: several threads ask. Errors and hang-ups are always reported: the other end of the pipe
+        # or socket was closed.
+        poll = select.poll()
+        poll.register(self._output, 0)
+        return any(event & (select.POLLERR | select.POLLHUP) for _output, event in poll.poll(0))

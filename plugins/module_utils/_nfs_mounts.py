@@ -11,7 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, field
 
-from ansible_collections.clusterkit.storage.plugins.module_utils import _fstab, _live_options, _mount_options
+from ansible_collections.clusterkit.storage.plugins.module_utils import (
+    _fstab,
+    _fstab_of_items,
+    _live_options,
+    _mount_options,
+)
 from ansible_collections.clusterkit.storage.plugins.module_utils._mount_input import Wanted
 from ansible_collections.clusterkit.storage.plugins.module_utils._mounts import (
     Mount,
@@ -61,6 +66,11 @@ class Planned:
         """Something has to be done before fstab is written."""
         return bool(self.unmount or self.disarm or self.mount or self.remount)
 
+    @property
+    def replaces(self) -> bool:
+        """What is unmounted makes room for the wanted export, now or at the first access."""
+        return self.mount or self.arm
+
     def words(self) -> list[str]:
         """Return the live steps for a person."""
         steps = [f"{self.unmount_word} {mount.source}" for mount in self.unmount]
@@ -107,7 +117,7 @@ def _plan_item(item: Wanted, situation: Situation) -> Planned:
     planned = Planned(item, path, notes=_mount_options.notes(item.options))
     top = table.find(path).top
     planned.live = top if top is not None and top.is_nfs else None
-    planned.problem = _fstab_conflict(item, situation.fstab)
+    planned.problem = _fstab_of_items.conflict(item, situation.fstab)
     if planned.problem is not None or item.state == "present":
         return planned
     if item.state == "mounted":
@@ -117,18 +127,6 @@ def _plan_item(item: Wanted, situation: Situation) -> Planned:
     else:
         _plan_unmounted(planned, situation)
     return planned
-
-
-def _fstab_conflict(item: Wanted, fstab: Sequence[_fstab.Line]) -> str | None:
-    if not item.in_fstab:
-        return None
-    for entry in _fstab.entries_at(fstab, item.path):
-        if not entry.is_nfs:
-            return (
-                f"{_fstab.FSTAB} mounts {entry.source} ({entry.fstype}) at {item.path}: "
-                "remove that line or choose another path"
-            )
-    return None
 
 
 def _plan_mounted(planned: Planned, situation: Situation) -> None:
@@ -147,7 +145,7 @@ def _plan_mounted(planned: Planned, situation: Situation) -> None:
         )
         return
     trigger = next((mount for mount in reversed(stack) if mount.fstype == "autofs"), None)
-    ours = trigger is not None and _is_of_fstab(trigger, item, situation.fstab)
+    ours = trigger is not None and _fstab_of_items.keeps_trigger(trigger, item, situation.fstab)
     if trigger is not None and not ours and (item.automount or top is trigger):
         planned.give_up(f"{trigger.source} (autofs) manages {planned.path}: an automounter mounts there")
         return
@@ -188,13 +186,6 @@ def _compare(planned: Planned, top: Mount, effective: Sequence[str], situation: 
     elif planned.differences:
         planned.unmount.append(top)
         planned.differing = top
-
-
-def _is_of_fstab(trigger: Mount, item: Wanted, fstab: Sequence[_fstab.Line]) -> bool:
-    """Tell whether systemd keeps this trigger because of an NFS line in fstab."""
-    return trigger.source.startswith("systemd") and any(
-        entry.is_nfs and "x-systemd.automount" in entry.options for entry in _fstab.entries_at(fstab, item.path)
-    )
 
 
 def _same_idle_timeout(item: Wanted, trigger: Mount | None) -> bool:
@@ -239,7 +230,7 @@ def _plan_unmounted(planned: Planned, situation: Situation) -> None:
             "only NFS is unmounted here, so unmount it yourself first"
         )
         return
-    while stack and (stack[-1].is_nfs or _is_of_fstab(stack[-1], item, situation.fstab)):
+    while stack and (stack[-1].is_nfs or _fstab_of_items.keeps_trigger(stack[-1], item, situation.fstab)):
         mount = stack.pop()
         if mount.is_nfs:
             planned.unmount.append(mount)
@@ -279,7 +270,7 @@ def is_source(mount: Mount, source: str, same_server: SameServer) -> bool:
 
 def _move_into_new_mounts(planned: Sequence[Planned], table: MountTable) -> None:
     """See to what lies below a path that gets a mount: it would be hidden, still mounted and out of reach."""
-    for outer in [each for each in planned if each.mount or each.arm]:
+    for outer in [each for each in planned if each.replaces]:
         inner = {each.path: each for each in planned if each.problem is None and each.wanted.state != "present"}
         for mount in hidden_by(table, outer.path):
             item = inner.get(mount.path)
@@ -287,7 +278,7 @@ def _move_into_new_mounts(planned: Sequence[Planned], table: MountTable) -> None
             if item is None or not all(each.is_nfs for each in stack):
                 outer.give_up(would_hide([mount]))
                 break
-            if item.wanted.state == "mounted" and not item.mount and not item.arm:
+            if item.wanted.state == "mounted" and not item.replaces:
                 item.unmount = list(reversed(stack))
                 item.remount.clear()
                 _do_anew(item, None)
@@ -367,28 +358,6 @@ def shared_notes(differences: Iterable[_live_options.Difference]) -> list[str]:
         elif difference.shared_by_server:
             notes.append(f"{difference}: the first mount from that server decided it")
     return notes
-
-
-def new_fstab(lines: Sequence[_fstab.Line], items: Iterable[Wanted]) -> list[_fstab.Line]:
-    """Return fstab as the items want it."""
-    result = list(lines)
-    for item in items:
-        if item.in_fstab is True:
-            result = _fstab.with_entry(result, item.entry)
-        elif item.in_fstab is False:
-            result = _fstab.without_entry(result, item.path)
-    return result
-
-
-def fstab_words(lines: Sequence[_fstab.Line], item: Wanted) -> list[str]:
-    """Return what changes in fstab for an item, for a person."""
-    before = _fstab.render(lines)
-    if _fstab.render(new_fstab(lines, [item])) == before:
-        return []
-    if not item.in_fstab:
-        return [f"remove its line from {_fstab.FSTAB}"]
-    there = any(entry.is_nfs for entry in _fstab.entries_at(lines, item.path))
-    return [f"{'change' if there else 'add'} its line in {_fstab.FSTAB}"]
 
 
 def waves(planned: Sequence[Planned]) -> list[list[Planned]]:

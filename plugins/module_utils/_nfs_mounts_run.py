@@ -15,6 +15,7 @@ from functools import partial
 
 from ansible_collections.clusterkit.storage.plugins.module_utils import (
     _fstab,
+    _fstab_of_items,
     _live_options,
     _mount_commands,
     _nfs_mounts,
@@ -47,7 +48,6 @@ class Runner:
         self, machine: Machine, *, timeout: float, check_mode: bool, allow_abort_shared_io: bool = False
     ) -> None:
         self.machine = machine
-        self.timeout = timeout
         self.check_mode = check_mode
         self.allow_abort_shared_io = allow_abort_shared_io
         self._servers = Servers(machine, timeout)
@@ -101,9 +101,9 @@ class Runner:
         """Write fstab for all that went well, arm triggers, take mount points away."""
         done = [result for result in results if result.failure is None]
         for result in done:
-            result.actions += _nfs_mounts.fstab_words(situation.fstab, result.planned.wanted)
+            result.actions += _fstab_of_items.words(situation.fstab, result.planned.wanted)
         wanted = [result.planned.wanted for result in done]
-        fstab_after = _fstab.render(_nfs_mounts.new_fstab(situation.fstab, wanted))
+        fstab_after = _fstab.render(_fstab_of_items.new_fstab(situation.fstab, wanted))
         general: list[str] = []
         if not self.check_mode:
             self._write_fstab(fstab_before, fstab_after, results, general, warnings)
@@ -196,7 +196,7 @@ class Runner:
         ]
         # Everything that goes, goes first: two mounts of one superblock must both be gone before either gets
         # other options.
-        replaced = [each for group in groups for each in group if each.planned.unmount and each.planned.mount]
+        replaced = [each for group in groups for each in group if each.planned.unmount and each.planned.replaces]
         self._each(replaced, self._try_mount)
         for group in reversed(groups):
             going = [each for each in group if each.failure is None and (each.planned.unmount or each.planned.disarm)]
@@ -254,7 +254,7 @@ class Runner:
                 result.actions.append("stop the automount trigger")
 
     def _why_not_unmounted(self, planned: Planned, mount: Mount, table: MountTable, finished: Finished) -> str:
-        wanted = f"wanted is {planned.wanted.source}" if planned.mount else f"wanted is {planned.wanted.state}"
+        wanted = f"wanted is {planned.wanted.source}" if planned.replaces else f"wanted is {planned.wanted.state}"
         if mount is planned.stale:
             wanted = "with a stale file handle"
         elif planned.differences:

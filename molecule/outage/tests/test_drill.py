@@ -11,7 +11,6 @@ import logging
 import os
 import re
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,12 +20,10 @@ from typing import Any
 import pytest
 import yaml
 
+from lab.lifecycle import Lab
+from lab.settings import LabError
+
 ROOT = Path(__file__).resolve().parents[3]
-sys.path.insert(0, str(ROOT))
-
-from lab.lifecycle import Lab  # noqa: E402 (needs the path above)
-from lab.settings import LabError  # noqa: E402 (as above)
-
 LOG = logging.getLogger(__name__)
 SERVER = "192.168.77.11"
 FOLDER = "/nfs/k8s/outage"

@@ -860,7 +860,10 @@ def test_a_trigger_is_not_started_when_systemd_was_not_told() -> None:
 def test_a_trigger_that_systemd_refuses_fails_its_item(monkeypatch: pytest.MonkeyPatch) -> None:
     host = SimulatedHost()
     apply(host, AUTO)
-    refuse = lambda argv: host._finished(argv, 1, stderr=f"Failed to {argv[1]}")  # noqa: E731 (short)
+
+    def refuse(argv: Sequence[str]) -> Finished:
+        return host._finished(argv, 1, stderr=f"Failed to {argv[1]}")
+
     monkeypatch.setattr(host, "_systemctl", refuse)
     (failure,) = apply(host, item("/data")).failures
     assert "trigger cannot be stopped: systemctl stop -- data.automount: exit status 1: Failed to stop" in failure

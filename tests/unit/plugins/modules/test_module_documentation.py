@@ -15,7 +15,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.clusterkit.storage.plugins.module_utils import (
     _directories,
     _export_list,
-    _exports,
+    _export_options,
     _inputs,
     _mount_input,
     _nfs_probe,
@@ -112,7 +112,7 @@ def problems(module: str, arguments: dict[str, Any]) -> list[str]:
     if module == "nfs_directories":
         return _directories.list_problems(arguments["directories"])
     if module == "nfs_exports":
-        return _export_list.read_list(arguments["exports"], allow_world=False, dialect=_exports.NEWEST)[1]
+        return _export_list.read_list(arguments["exports"], allow_world=False, dialect=_export_options.NEWEST)[1]
     if module == "nfs_mounts":
         return _mount_input.read_input(arguments["mounts"])[1]
     if module == "nfs_probe":

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The life of volumes with pods that use them: what a pod wrote, and what the next pod finds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab.lifecycle import Lab
+
+from .conftest import play
+
+CLAIMS = "/api/v1/namespaces/default/persistentvolumeclaims"
+PODS = "/api/v1/namespaces/default/pods"
+VOLUMES = "/api/v1/persistentvolumes"
+KEPT = "managed-nfs-storage"
+
+
+class Objects:
+    """What the test makes in the lab's cluster and waits for."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.request = lab.control_plane.request
+
+    def wait(self, what: str, done: Callable[[], object], seconds: float = 240) -> None:
+        deadline = time.monotonic() + seconds
+        while not done():
+            assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
+            time.sleep(1)
+
+    def claim(self, name: str, storage_class: str, size: str = "1Mi", mode: str = "ReadWriteMany") -> None:
+        spec = {
+            "accessModes": [mode],
+            "storageClassName": storage_class,
+            "resources": {"requests": {"storage": size}},
+        }
+        self.request("POST", CLAIMS, {"metadata": {"name": name}, "spec": spec})
+
+    def volume_of(self, claim: str) -> str:
+        self.wait(f"{claim} is bound", lambda: self.request("GET", f"{CLAIMS}/{claim}")["status"]["phase"] == "Bound")
+        return str(self.request("GET", f"{CLAIMS}/{claim}")["spec"]["volumeName"])
+
+    def phase(self, volume: str) -> str:
+        return str(self.request("GET", f"{VOLUMES}/{volume}")["status"]["phase"])
+
+    def start(self, name: str, claim: str, script: str) -> None:
+        spec = {
+            "restartPolicy": "Never",
+            "terminationGracePeriodSeconds": 0,
+            "containers": [
+                {
+                    "name": "c",
+                    "image": "docker.io/library/busybox:1.36",
+                    "command": ["sh", "-ec", script],
+                    "terminationMessagePolicy": "FallbackToLogsOnError",
+                    "volumeMounts": [{"name": "v", "mountPath": "/mnt"}],
+                }
+            ],
+            "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": claim}}],
+        }
+        self.request("POST", PODS, {"metadata": {"name": name}, "spec": spec})
+
+    def finished(self, *names: str) -> None:
+        """Wait until the pods have succeeded, and remove them: a claim in use stays when it is deleted."""
+        for name in names:
+            phases: list[str] = []
+
+            def ended(name: str = name, phases: list[str] = phases) -> bool:
+                phases.append(self.request("GET", f"{PODS}/{name}")["status"].get("phase", ""))
+                return phases[-1] in {"Succeeded", "Failed"}
+
+            self.wait(f"pod {name} is done", ended)
+            assert phases[-1] == "Succeeded", self.request("GET", f"{PODS}/{name}")["status"]
+        for name in names:
+            self.request("DELETE", f"{PODS}/{name}")
+        self.wait("the pods are gone", lambda: not set(names) & self.names(PODS))
+
+    def names(self, path: str) -> set[str]:
+        return {item["metadata"]["name"] for item in self.request("GET", path)["items"]}
+
+    def delete_claims(self, *names: str) -> None:
+        for name in names:
+            self.request("DELETE", f"{CLAIMS}/{name}")
+        self.wait("the claims are gone", lambda: not set(names) & self.names(CLAIMS))
+
+
+def run(playbook: str, folder: Path, **values: Any) -> Any:
+    """Run a playbook of the life cycle at once; return it when it ended well."""
+    variables = [f"-e{key}={value}" for key, value in values.items()]
+    done = play(f"clusterkit.storage.{playbook}", *variables, f"-e{playbook}_plan_dest={folder}/plan.json")
+    assert done.status == 0, done.output[-3000:]
+    return done
+
+
+def test_what_pods_find_in_volumes_that_live_on(tmp_path: Path, restored: Lab) -> None:
+    server, cluster = restored.guest("server1"), Objects(restored)
+    # `own` is reserved for the claim of its name, `open` opened for anybody, `nfs-pvc002` (policy Recycle) emptied.
+    for name in ("own", "open"):
+        cluster.claim(name, KEPT)
+    volumes = {name: cluster.volume_of(name) for name in ("own", "open", "nfs-pvc002")}
+    recycled = "/nfs/k8s/spv_002"
+    for name in volumes:
+        cluster.start(f"write-{name}", name, f"mkdir -p /mnt/.hidden/deep; echo {name} > /mnt/.hidden/deep/file; sync")
+    cluster.finished(*(f"write-{name}" for name in volumes))
+    assert server.ssh(f"cat {recycled}/.hidden/deep/file").split() == ["nfs-pvc002"]
+
+    cluster.delete_claims(*volumes)
+    cluster.wait("both are released", lambda: {cluster.phase(volumes[n]) for n in ("own", "open")} == {"Released"})
+    run("reclaim", tmp_path, reclaim_names=volumes["own"], reclaim_release="reserved", reclaim_confirm="true")
+    opened = run("reclaim", tmp_path, reclaim_names=volumes["open"], reclaim_release="open", reclaim_confirm="true")
+    assert "old content" in opened.words, opened.output[-3000:]
+
+    # A claim of the same class is first; the reserved volume is not for it, the open one may be.
+    cluster.claim("stranger", KEPT)
+    assert cluster.volume_of("stranger") == volumes["open"]
+    cluster.claim("own", KEPT)
+    assert cluster.volume_of("own") == volumes["own"]
+    cluster.start("read-own", "own", "grep -qx own /mnt/.hidden/deep/file; echo again >> /mnt/.hidden/deep/file; sync")
+    cluster.start("read-open", "stranger", "grep -qx open /mnt/.hidden/deep/file")
+    cluster.finished("read-own", "read-open")
+
+    # The recycler's pod has emptied the directory, and any claim may have the volume.
+    cluster.wait("the recycled volume is available", lambda: cluster.phase(volumes["nfs-pvc002"]) == "Available")
+    assert server.ssh(f"ls -A {recycled}") == ""
+    assert not [name for name in cluster.names(PODS) if name.startswith("recycler")]
+
+    # Growing needs no pod to stop; claim and volume agree, and the directory is where it was.
+    cluster.start("hold", "own", "until [ -e /mnt/enough ]; do sleep 1; done; grep -qx again /mnt/.hidden/deep/file")
+    run("expand", tmp_path, expand_namespaces="default", expand_names="own", expand_size="1.5Gi", expand_confirm="true")
+    claim = cluster.request("GET", f"{CLAIMS}/own")
+    volume = cluster.request("GET", f"{VOLUMES}/{volumes['own']}")
+    sizes = {claim["status"]["capacity"]["storage"], volume["spec"]["capacity"]["storage"]}
+    assert sizes == {"1536Mi"}, sizes
+    server.ssh(f"touch /nfs/k8s/dpv/default-own-{volumes['own']}/enough")
+    cluster.finished("hold")
+
+
+@pytest.mark.long
+def test_a_recycler_at_work_is_not_disturbed(tmp_path: Path, restored: Lab) -> None:
+    """Released with policy Recycle: its content is being removed, so a new owner must not get it."""
+    server, cluster = restored.guest("server1"), Objects(restored)
+    server.ssh("cd /nfs/k8s/spv_002 && for d in $(seq 40); do mkdir $d && (cd $d && touch $(seq 400)); done")
+    cluster.delete_claims("nfs-pvc002")
+    cluster.wait("the volume is released", lambda: cluster.phase("nfs-spv002") == "Released", 60)
+    done = play(
+        "clusterkit.storage.reclaim",
+        *("-ereclaim_names=nfs-spv002", "-ereclaim_release=open", "-ereclaim_confirm=true"),
+        f"-ereclaim_plan_dest={tmp_path}/plan.json",
+    )
+    assert done.status != 0 and "emptying it" in done.words, done.output[-3000:]
+    cluster.wait("the volume is available", lambda: cluster.phase("nfs-spv002") == "Available")
+    assert server.ssh("ls -A /nfs/k8s/spv_002") == ""
