@@ -67,7 +67,8 @@ class _Descent:
     @property
     def descriptor(self) -> int:
         descriptor = self.levels[-1].descriptor
-        assert descriptor is not None  # noqa: S101 - the last level is always open
+        if descriptor is None:
+            raise AssertionError("the last level is always open")
         return descriptor
 
     def enter(self, name: str) -> _Level:

@@ -160,7 +160,7 @@ pods:
   contains:
     uid: {description: Its uid., type: str}
     mounts: {description: NFS mounts of it., type: list, elements: str}
-    processes: {description: Processes of it, with their commands., type: list, elements: str}
+    processes: {description: 'Processes of it, with their commands.', type: list, elements: str}
 """
 
 from ansible.module_utils.basic import AnsibleModule
