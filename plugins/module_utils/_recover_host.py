@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -191,11 +192,9 @@ class Runner:
         for step in todo:
             if step.given["action"] == "abort":
                 aborts.setdefault(step.device, []).append(step)
-        jobs: list[Callable[[], None]] = [
-            *(lambda group=group: self._abort(group) for group in aborts.values()),
-            *(lambda step=one: self._lazy(step) for one in todo if one.given["action"] == "lazy"),
-            *(lambda step=one: self._remount(step) for one in todo if one.given["action"] == "remount"),
-        ]
+        jobs: list[Callable[[], None]] = [partial(self._abort, group) for group in aborts.values()]
+        jobs += [partial(self._lazy, one) for one in todo if one.given["action"] == "lazy"]
+        jobs += [partial(self._remount, one) for one in todo if one.given["action"] == "remount"]
         if jobs:
             with ThreadPoolExecutor(max_workers=min(PARALLEL, len(jobs))) as pool:
                 for waiting in [pool.submit(job) for job in jobs]:

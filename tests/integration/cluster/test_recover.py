@@ -54,22 +54,21 @@ def step(pod: dict[str, Any], action: str, **precondition: str) -> dict[str, Any
 
 
 def test_pods_are_listed_with_their_nfs_volumes(outage: Cluster, tmp_path: Path) -> None:
-    # An owner that is there: the garbage collector deletes pods whose owner is not.
-    owner = outage.done("POST", "/api/v1/namespaces/default/configmaps", {"metadata": {"name": "web"}})
-    reference = {"apiVersion": "v1", "kind": "ConfigMap", "name": "web", "uid": owner["metadata"]["uid"]}
-    reference["controller"] = True
+    # An owner that does not exist would have its pod deleted by the garbage collector.
+    keeper = outage.done("POST", "/api/v1/namespaces/default/configmaps", {"metadata": {"generateName": "keeper-"}})
+    owner, uid = keeper["metadata"]["name"], keeper["metadata"]["uid"]
+    reference = {"apiVersion": "v1", "kind": "ConfigMap", "name": owner, "uid": uid, "controller": True}
     make_pod(outage, "running", "here", ownerReferences=[reference])
     found = outage.module("pod_info")
     pods = {one["name"]: one for one in found["pods"]}
     assert set(pods) == {"running", "stuck-here", "stuck-silent"}
     assert pods["stuck-here"]["volumes"] == [{"name": "data", "kind": "nfs", "source": "192.0.2.10:/nfs/k8s/data-here"}]
     assert pods["stuck-here"]["deleting"]
-    assert pods["running"]["owner"] == "ConfigMap web"
+    assert pods["running"]["owner"] == f"ConfigMap {owner}"
     assert {one["name"]: one["ready"] for one in found["nodes"]} == {"here": False, "silent": False}
     assert found["counts"] == {"pods": 3, "nfs": 2, "deleting": 2}
     kept = outage.module("pod_info", dest=str(tmp_path / "pods.jsonl"))
     assert kept["pods"] == []
-    outage.done("DELETE", "/api/v1/namespaces/default/configmaps/web")
     assert len((tmp_path / "pods.jsonl").read_text().splitlines()) == 1 + 2 + 3
 
 

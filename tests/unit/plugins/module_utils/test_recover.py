@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.clusterkit.storage.plugins.module_utils import _plan, _planner, _pods, _recover
-from ansible_collections.clusterkit.storage.plugins.module_utils._pods import PodSet
+from ansible_collections.clusterkit.storage.plugins.module_utils._pods import PodSet, name_of
 from ansible_collections.clusterkit.storage.plugins.module_utils._recover import Host
 from ansible_collections.clusterkit.storage.tests.outages import (
     LEAVING,
@@ -354,10 +354,8 @@ def test_nobody_is_hit_without_need_or_word(outage: tuple[list[Host], PodSet, di
     for told in hosts:
         for one in told.mounts:
             if one["health"] != "ok" and not told.problem:
-                whose = by_uid.get((one["pod"] or {}).get("uid"))
-                assert f"{told.name}:{one['path']}" in said or (
-                    whose and f"{whose['namespace']}/{whose['name']}" in said
-                )
+                owner = by_uid.get((one["pod"] or {}).get("uid"))
+                assert f"{told.name}:{one['path']}" in said or (owner and name_of(owner) in said)
         assert not told.problem or told.name in said
 
 
