@@ -210,7 +210,7 @@ EXAMPLES = r"""
 - name: Gone, and its mount point too
   clusterkit.storage.nfs_mounts:
     mounts:
-      - path: /srv/archive
+      - path: /srv/former
         state: absent
         remove_mount_point: true
 
