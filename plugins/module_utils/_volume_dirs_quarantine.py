@@ -172,7 +172,8 @@ class Quarantine(Conduct):
 
     def _settle(self, moved: Sequence[_Moving]) -> None:
         """Flush what was moved; only then nobody needs the intents any more."""
-        self._flush({moving.parent for moving in moved})
+        # Most of them have the same parent, open under many descriptors.
+        self._flush({identity(os.fstat(moving.parent)): moving.parent for moving in moved}.values())
         self._flush({moving.opened.descriptor for moving in moved})
         done = [moving for moving in moved if moving.intent and not moving.problems]
         for moving in done:
