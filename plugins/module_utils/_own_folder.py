@@ -181,7 +181,11 @@ def write_json(directory: int, name: str, content: Mapping[str, Any]) -> None:
     with contextlib.suppress(FileNotFoundError):
         os.unlink(beside, dir_fd=directory)
     try:
-        write_new(directory, beside, content)
+        descriptor = write_new(directory, beside, content)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
         os.rename(beside, name, src_dir_fd=directory, dst_dir_fd=directory)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -190,15 +194,16 @@ def write_json(directory: int, name: str, content: Mapping[str, Any]) -> None:
     sync(directory)
 
 
-def write_new(directory: int, name: str, content: Mapping[str, Any]) -> None:
-    """Write a file that must not be there yet, flushed; its entry in the directory is not flushed."""
+def write_new(directory: int, name: str, content: Mapping[str, Any]) -> int:
+    """Write a file that must not be there yet; return its descriptor, for the caller to flush and to close."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(name, flags, 0o600, dir_fd=directory)
     try:
         _write_all(descriptor, (json.dumps(content, sort_keys=True) + "\n").encode())
-        os.fsync(descriptor)
-    finally:
+    except BaseException:
         os.close(descriptor)
+        raise
+    return descriptor
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

@@ -59,7 +59,8 @@ class Outcome:
     items: list[Item] = field(default_factory=list)
     recovered: list[dict[str, str]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    diff: dict[str, str] = field(default_factory=lambda: {"before": "", "after": ""})
+    before: list[str] = field(default_factory=list)  # lines of the diff
+    after: list[str] = field(default_factory=list)
     problem: str = ""
     prepared: bool = False  # folders or owner files were made or changed
     plan_id: str | None = None
@@ -67,6 +68,10 @@ class Outcome:
     @property
     def changed(self) -> bool:
         return self.prepared or bool(self.recovered) or any(item["changed"] for item in self.items)
+
+    @property
+    def diff(self) -> dict[str, str]:
+        return {name: "".join(f"{line}\n" for line in getattr(self, name)) for name in ("before", "after")}
 
     def summary(self) -> dict[str, int]:
         counted = Counter(item["state"] for item in self.items)
@@ -250,8 +255,8 @@ class Conduct:
             folder.write_journal(lines)
 
     def _differ(self, before: str, after: str) -> None:
-        self.outcome.diff["before"] += f"{before}\n"
-        self.outcome.diff["after"] += f"{after}\n"
+        self.outcome.before.append(before)
+        self.outcome.after.append(after)
 
     def _one_by_one(self, steps: Iterable[Step], action: Callable[[Step], None]) -> None:
         for step in steps:

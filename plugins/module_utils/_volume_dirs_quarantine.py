@@ -17,6 +17,7 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._beneath import
     open_below,
     rename_to_free_name,
     sync,
+    sync_all,
 )
 from ansible_collections.clusterkit.storage.plugins.module_utils._own_folder import (
     DATA,
@@ -61,6 +62,7 @@ class _Moving:
     found: os.stat_result
     intent: str | None
     entry: Entry | None = None
+    manifest: int | None = None
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -155,7 +157,7 @@ class Quarantine(Conduct):
                 self._tell_quarantined(moving, "")
             return
         written = [m for m in ready if self._try(m.step, self._write_manifest, m, stack)]
-        if not self._flushed({moving.folder.trash for moving in written}, written):
+        if not self._flushed(written):
             return
         moved = [moving for moving in written if self._try(moving.step, self._move, moving)]
         try:
@@ -172,8 +174,10 @@ class Quarantine(Conduct):
 
     def _settle(self, moved: Sequence[_Moving]) -> None:
         """Flush what was moved; only then nobody needs the intents any more."""
-        self._flush({moving.parent for moving in moved})
-        self._flush({moving.opened.descriptor for moving in moved})
+        for group in _by_folder(moved):
+            # Most of them have the same parent, open under many descriptors.
+            parents = {identity(os.fstat(moving.parent)): moving.parent for moving in group}
+            sync_all([*parents.values(), *(moving.opened.descriptor for moving in group)])
         done = [moving for moving in moved if moving.intent and not moving.problems]
         for moving in done:
             with contextlib.suppress(FileNotFoundError):
@@ -276,10 +280,10 @@ class Quarantine(Conduct):
         stack.callback(entry.close)
         manifest["entry"] = entry.name
         try:
-            write_new(entry.descriptor, MANIFEST, manifest)
+            moving.manifest = write_new(entry.descriptor, MANIFEST, manifest)
+            stack.callback(os.close, moving.manifest)
             if step.scope == "content":
                 os.mkdir(DATA, 0o700, dir_fd=entry.descriptor)
-            sync(entry.descriptor)
         except BaseException:
             self._forget(folder, entry)
             raise
@@ -300,12 +304,14 @@ class Quarantine(Conduct):
                 os.rmdir(DATA, dir_fd=entry.descriptor)
             folder.remove_entry(entry)
 
-    def _flushed(self, descriptors: Iterable[int], concerned: Sequence[_Moving]) -> bool:
+    def _flushed(self, written: Sequence[_Moving]) -> bool:
         """Before anything is moved its manifest must be on the disk."""
         try:
-            self._flush(descriptors)
+            for group in _by_folder(written):
+                manifests = [moving.manifest for moving in group if moving.manifest is not None]
+                sync_all([*manifests, *(moving.opened.descriptor for moving in group), group[0].folder.trash])
         except OSError as error:
-            for moving in concerned:
+            for moving in written:
                 self._forget(moving.folder, moving.opened)
                 self._tell(moving.step, "failed", f"the manifest could not be flushed: {words(error)}")
             return False
@@ -376,6 +382,14 @@ class Quarantine(Conduct):
             sync(data)
         finally:
             os.close(data)
+
+
+def _by_folder(movings: Iterable[_Moving]) -> Iterable[list[_Moving]]:
+    """Return them by file system: each has one folder."""
+    groups: dict[str, list[_Moving]] = {}
+    for moving in movings:
+        groups.setdefault(moving.folder.base_path, []).append(moving)
+    return groups.values()
 
 
 def _batches(steps: Iterable[Step], size: int) -> Iterator[list[Step]]:

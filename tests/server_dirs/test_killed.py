@@ -21,7 +21,7 @@ from ansible_collections.clusterkit.storage.tests.server_disk import OWN, World,
 
 # All that may change a file system; openat does when it creates.
 CALLS = "mkdir,mkdirat,rename,renameat,renameat2,unlink,unlinkat,rmdir,link,linkat,symlinkat,write,pwrite64,fsync"
-CALLS += ",ftruncate,fchmod,fchown,ioctl,openat"
+CALLS += ",syncfs,ftruncate,fchmod,fchown,ioctl,openat"
 MANIFESTS = ("manifest.json", "restoring.json", "purging.json")
 
 

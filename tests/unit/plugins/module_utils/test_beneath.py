@@ -180,7 +180,7 @@ def test_kernel_that_is_not_sure(directory: int, monkeypatch: pytest.MonkeyPatch
             return answers.pop(0)
 
     monkeypatch.setattr(_beneath.ctypes, "get_errno", lambda: errno.EAGAIN)
-    kernel = _beneath._Kernel(Library(), openat2=True, noreplace=True)  # type: ignore[arg-type] # a stand-in
+    kernel = _beneath._Kernel(Library(), openat2=True, noreplace=True, syncfs=True)  # type: ignore[arg-type] # a stand-in
     assert _beneath._openat2(kernel, directory, b"a", 0, 0) == 5
 
 
@@ -236,3 +236,26 @@ def test_mount_point_is_never_entered(directory: int, monkeypatch: pytest.Monkey
     with pytest.raises(OSError) as caught:
         open_child(directory, "a")
     assert caught.value.errno == errno.EXDEV
+
+
+def test_many_are_flushed_at_once_where_that_tells_of_errors(directory: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    many = [directory] * _beneath._MANY
+    _beneath.sync_all(many)
+    flushed: list[int] = []
+    monkeypatch.setattr(os, "fsync", flushed.append)
+    _beneath.sync_all([directory])
+    assert flushed == [directory]
+
+    class Library:
+        def syncfs(self, *_arguments: Any) -> int:
+            return -1
+
+    monkeypatch.setattr(_beneath.kernel(), "syncfs", False)
+    _beneath.sync_all(many)
+    assert flushed == [directory, *many]
+    monkeypatch.setattr(_beneath.kernel(), "syncfs", True)
+    monkeypatch.setattr(_beneath.kernel(), "libc", Library())
+    monkeypatch.setattr(_beneath.ctypes, "get_errno", lambda: errno.EIO)
+    with pytest.raises(OSError) as caught:
+        _beneath.sync_all(many)
+    assert caught.value.errno == errno.EIO

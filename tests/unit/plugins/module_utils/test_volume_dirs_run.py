@@ -290,25 +290,23 @@ def test_the_manifest_cannot_be_flushed(ready: World, monkeypatch: pytest.Monkey
     volume = ready.volume()
     step = ready.of_volume(volume, scope="content", objects=objects())
     ready.run("intended", step)
-    flush = _volume_dirs_quarantine.Quarantine._flush
+    calls: list[int] = []
 
-    def fail(_descriptors: Any) -> None:
-        raise OSError(errno.EIO, "Input/output error")
+    def fail_from(number: int) -> Callable[[Any], None]:
+        def sync_all(_descriptors: Any) -> None:
+            calls.append(1)
+            if len(calls) >= number:
+                raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(_volume_dirs_quarantine.Quarantine, "_flush", staticmethod(fail))
+        return sync_all
+
+    monkeypatch.setattr(_volume_dirs_quarantine, "sync_all", fail_from(1))
     outcome = ready.run("quarantined", step)
     assert states(outcome) == ["failed"] and "could not be flushed" in outcome.problem
     assert list(ready.trash.iterdir()) == [] and (volume / "file").exists()
 
-    calls: list[int] = []
-
-    def fail_later(descriptors: Any) -> None:
-        calls.append(1)
-        if len(calls) > 1:
-            fail(descriptors)
-        flush(descriptors)
-
-    monkeypatch.setattr(_volume_dirs_quarantine.Quarantine, "_flush", staticmethod(fail_later))
+    calls.clear()
+    monkeypatch.setattr(_volume_dirs_quarantine, "sync_all", fail_from(2))
     outcome = ready.run("quarantined", step)
     assert states(outcome) == ["failed"] and "it was moved, but that could not be flushed" in outcome.problem
     assert outcome.changed and len(ready.info()["intents"]) == 1
