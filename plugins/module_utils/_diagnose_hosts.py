@@ -27,8 +27,7 @@ def inputs(servers: Mapping[str, Any], nodes: Mapping[str, Any]) -> dict[str, An
     for name, said in servers.items():
         if not isinstance(get(said, "exports", "exports"), list):
             continue
-        facts = {key[8:]: value for key, value in mapping(said, "facts").items() if key.startswith("ansible_")}
-        host = {"host": name, "addresses": _addresses.of_host(name, text(said, "address"), facts)}
+        host = {"host": name, "addresses": _names(name, said)}
         answer = mapping(said, "exports")
         found["exports"].append({**host, **_exports(answer)})
         if isinstance(get(said, "found", "files"), list):
@@ -36,10 +35,14 @@ def inputs(servers: Mapping[str, Any], nodes: Mapping[str, Any]) -> dict[str, An
     for name, said in nodes.items():
         if isinstance(get(said, "mounts", "mounts"), list):
             answer = mapping(said, "mounts")
-            found["mounts"].append(
-                {"host": name, "mounts": entries(answer, "mounts"), "servers": entries(answer, "servers")}
-            )
+            live = {"mounts": entries(answer, "mounts"), "servers": entries(answer, "servers")}
+            found["mounts"].append({"host": name, "addresses": _names(name, said), **live})
     return found
+
+
+def _names(name: str, said: Any) -> list[str]:
+    facts = {key[8:]: value for key, value in mapping(said, "facts").items() if key.startswith("ansible_")}
+    return _addresses.of_host(name, text(said, "address"), facts)
 
 
 def _error(said: Any) -> str:

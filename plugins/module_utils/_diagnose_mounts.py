@@ -25,7 +25,6 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._diagnose_facts
     few,
     finding,
     full_name,
-    name_of,
     phase_of,
     sources_of,
     text,
@@ -127,14 +126,17 @@ def _is_client(host: str, addresses: list[str]) -> bool | None:
     return any(found) if found else None
 
 
-def _addresses(node: str, facts: Facts) -> list[str]:
-    item = next((one for one in facts.nodes or () if name_of(one) == node), None)
-    return [text(one, "address") for one in entries(item, "status", "addresses")]
+def _addresses(node: str, facts: Facts) -> list[str] | None:
+    """All addresses of the node, if it was asked. Those in its Node object are of the network of the cluster."""
+    said = next((one for one in facts.mounts if text(one, "host") == node), None)
+    return texts(said, "addresses") or None
 
 
 def exports_for_node(node: str, exports: list[Object], facts: Facts) -> list[Object]:
     """Those that may be for the node: netgroups, wildcards and names only the server can judge."""
     addresses = _addresses(node, facts)
+    if addresses is None:
+        return exports
     return [one for one in exports if _is_client(text(one, "host"), addresses) is not False]
 
 
@@ -156,7 +158,7 @@ def _not_exported(failure: Failure, cause: str) -> Finding | None:
             f"Pod {failure.title}: node {failure.node} is no client of export {text(exports[0], 'path')}; "
             "add its address to the export.",
             f"clients of {text(exports[0], 'path')}: {hosts}",
-            f"addresses of {failure.node}: {few(_addresses(failure.node, failure.facts), 5)}",
+            f"addresses of {failure.node}: {few(_addresses(failure.node, failure.facts) or [], 5)}",
         )
     return None
 

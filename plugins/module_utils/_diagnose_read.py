@@ -137,7 +137,7 @@ KINDS: dict[str, Kind] = {
     "statefulsets": Kind("statefulsets", "apps/v1", True, "what became of a provisioner that does not run", _whole),
     "services": Kind("services", "", True, "Services without endpoints", _whole),
     "slices": Kind("endpointslices", "discovery.k8s.io/v1", True, "Services without endpoints", _whole),
-    "nodes": Kind("nodes", "", False, "labels that no node has, and which node is a client of which export", _whole),
+    "nodes": Kind("nodes", "", False, "labels that no node has, and nodes that are gone", _whole),
     "ingresses": Kind("ingresses", "networking.k8s.io/v1", True, "removed API versions of Ingresses", _whole),
 }  # fmt: skip
 

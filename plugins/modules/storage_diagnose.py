@@ -103,6 +103,13 @@ options:
         description: Name of the node in the cluster.
         type: str
         required: true
+      addresses:
+        description:
+          - All names and addresses of the node, to tell whether it is a client of an export. Its Node object may know
+            those of the cluster's network only.
+        type: list
+        elements: str
+        default: []
       mounts:
         description: The mounts, elements with C(path), C(source), C(pod) and C(health).
         type: list
@@ -207,8 +214,7 @@ from ansible_collections.clusterkit.storage.plugins.module_utils import _diagnos
 from ansible_collections.clusterkit.storage.plugins.module_utils._api import ApiError
 from ansible_collections.clusterkit.storage.plugins.module_utils._api_module import ApiModule
 
-_HOST = {"host": {"type": "str", "required": True}}
-_SERVER = {**_HOST, "addresses": {"type": "list", "elements": "str", "default": []}}
+_HOST = {"host": {"type": "str", "required": True}, "addresses": {"type": "list", "elements": "str", "default": []}}
 ARGUMENTS = {
     "namespace": {"type": "str"},
     "claim": {"type": "str"},
@@ -219,7 +225,7 @@ ARGUMENTS = {
         "elements": "dict",
         "default": [],
         "options": {
-            **_SERVER,
+            **_HOST,
             "exports": {"type": "list", "elements": "dict"},
             "versions": {"type": "list", "elements": "str"},
             "threads": {"type": "int"},
@@ -229,7 +235,7 @@ ARGUMENTS = {
         "type": "list",
         "elements": "dict",
         "default": [],
-        "options": {**_SERVER, "directories": {"type": "list", "elements": "dict"}},
+        "options": {**_HOST, "directories": {"type": "list", "elements": "dict"}},
     },
     "mounts": {
         "type": "list",

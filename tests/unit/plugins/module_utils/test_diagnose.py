@@ -155,7 +155,15 @@ def directories(**one: Any) -> list[dict[str, Any]]:
 def mounts(health: str = "ok", answers: bool = True, uid: str = "uid-web") -> list[dict[str, Any]]:
     place = {"uid": uid, "volume": "pv", "kind": "nfs"}
     one = {"path": "/var/lib/kubelet/x", "source": "nfs1:/srv/data", "pod": place, "health": health}
-    return [{"host": "node1", "mounts": [one], "servers": [{"address": "nfs1", "port": 2049, "answers": answers}]}]
+    names = ["node1", "192.0.2.21"]
+    return [
+        {
+            "host": "node1",
+            "addresses": names,
+            "mounts": [one],
+            "servers": [{"address": "nfs1", "port": 2049, "answers": answers}],
+        }
+    ]
 
 
 def facts(**more: Any) -> Facts:
@@ -532,6 +540,12 @@ CASES: list[tuple[str, str, str, Facts]] = [
         facts(pods=[pod(finalizers=["example.com/f"], **OVERDUE)], services=[], mounts=mounts()),
     ),
     # Mounts.
+    (
+        "mount-access-denied",
+        "probable",
+        "denies node node1",
+        waiting_pod(failed_mount(DENIED), exports=exports("198.51.100.0/24")),
+    ),
     ("mount-access-denied", "probable", "denies node node1", waiting_pod(failed_mount(DENIED))),
     (
         "mount-access-denied",
@@ -543,7 +557,7 @@ CASES: list[tuple[str, str, str, Facts]] = [
         "mount-access-denied",
         "certain",
         "no client of export /srv/data",
-        waiting_pod(failed_mount(DENIED), exports=exports("198.51.100.0/24")),
+        waiting_pod(failed_mount(DENIED), exports=exports("198.51.100.0/24"), mounts=mounts()),
     ),
     (
         "mount-access-denied",
@@ -555,7 +569,7 @@ CASES: list[tuple[str, str, str, Facts]] = [
         "mount-access-denied",
         "certain",
         "no client of export /srv",
-        waiting_pod(failed_mount(NO_SUCH), exports=exports("198.51.100.7", "/srv")),
+        waiting_pod(failed_mount(NO_SUCH), exports=exports("198.51.100.7", "/srv"), mounts=mounts()),
     ),
     ("mount-illegal-port", "certain", "noresvport", waiting_pod(failed_mount("mount.nfs: illegal port 40000"))),
     ("mount-illegal-port", "probable", "noresvport", waiting_pod(failed_mount(NOT_PERMITTED), options=["noresvport"])),
