@@ -259,7 +259,7 @@ def _no_class(claim: Object, judged: list[tuple[list[str], Object]], facts: Fact
     same = [one for failed, one in judged if "class" not in failed]
     others = [f"{name_of(one)} (class {class_of(one)}) would fit" for failed, one in judged if failed == ["class"]]
     if same:
-        states = few(f"{name_of(one)} ({phase_of(one)})" for one in same)
+        states = ", ".join(f"{name_of(one)} is {phase_of(one)}" for one in same[:5])
         return finding(
             KIND,
             claim,

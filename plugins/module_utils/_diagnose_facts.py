@@ -94,8 +94,8 @@ def size(item: Any, *path: str) -> int | None:
 
 
 def few(names: Iterable[str], most: int = 2) -> str:
-    """At most two of them, so that sentences stay short; together at most five words."""
-    found = list(names)
+    """At most two of them, each as one word, so that sentences stay short: together at most five words."""
+    found = ["_".join(one.split()) for one in names]
     told = " and ".join(found[:most])
     return f"{told}, {len(found) - most} more" if len(found) > most else told
 

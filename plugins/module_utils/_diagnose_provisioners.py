@@ -13,7 +13,6 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._diagnose_facts
     Finding,
     Object,
     entries,
-    few,
     finding,
     full_name,
     get,
@@ -137,7 +136,7 @@ def without_rights(claim: Object, provisioner: str, facts: Facts) -> Finding | N
         "PersistentVolumeClaim",
         claim,
         "provisioner-without-rights",
-        f"Claim {full_name(claim)}: provisioner {provisioner} may not {few(missing[:1])}; "
+        f"Claim {full_name(claim)}: provisioner {provisioner} may not {missing[0]}; "
         "give its service account the missing rights (RBAC).",
         *(f"not allowed: {right}" for right in missing),
         *(f"log: {' '.join(line.split())}" for _right, line in logged[:1]),

@@ -113,7 +113,7 @@ def terminating_finalizer(volume: Object, facts: Facts) -> Finding | None:
         KIND,
         volume,
         "volume-terminating-finalizer",
-        f"Volume {name_of(volume)} cannot go, since finalizer {few(['_'.join(others[0].split())])} holds it; "
+        f"Volume {name_of(volume)} cannot go, since finalizer {few(others[:1])} holds it; "
         "repair the controller that set it, do not remove it by hand.",
         f"finalizers: {', '.join(finalizers)}; deleted at {text(volume, 'metadata', 'deletionTimestamp')}",
     )
