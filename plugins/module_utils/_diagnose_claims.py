@@ -398,7 +398,8 @@ def deleting(claim: Object, facts: Facts) -> Finding | None:
     users = [
         one
         for one in facts.pods_by_claim.get((namespace_of(claim), name_of(claim)), [])
-        if phase_of(one) not in ("Succeeded", "Failed")
+        # Those that no node has yet do not hold it (pvc_protection_controller.go).
+        if phase_of(one) not in ("Succeeded", "Failed") and text(one, "spec", "nodeName")
     ]
     if not users:
         return None

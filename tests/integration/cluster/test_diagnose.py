@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,8 @@ def clean(empty: Cluster) -> Iterator[Cluster]:
             for item in empty.done("GET", f"/apis/apps/v1/{kind}")["items"]:
                 path = f"{APPS}/{item['metadata']['namespace']}/{kind}/{item['metadata']['name']}"
                 assert empty.request("DELETE", path)[0] in (200, 202, 404)
+        empty.done("DELETE", "/api/v1/nodes")
+        empty.request("DELETE", f"/api/v1/namespaces/default/endpoints/{PROVISIONER.replace('/', '-')}")
         for item in empty.done("GET", "/api/v1/services")["items"]:
             if item["metadata"]["name"] != "kubernetes":
                 path = f"/api/v1/namespaces/{item['metadata']['namespace']}/services/{item['metadata']['name']}"
@@ -61,12 +64,11 @@ def diagnose(cluster: Cluster, **arguments: Any) -> list[dict[str, Any]]:
 
 
 def answer(cluster: Cluster, name: str, cause: str, *words: str, **arguments: Any) -> dict[str, Any]:
-    """Wait for the one finding about the object of this name, and compare it."""
-
-    def mine() -> list[dict[str, Any]]:
-        return [one for one in diagnose(cluster, **arguments) if one["object"]["name"] == name]
-
-    found = cluster.wait(mine, 30)
+    """Wait until this is the one finding about the object of this name: controllers need a moment. Compare it."""
+    found: list[dict[str, Any]] = []
+    deadline = time.monotonic() + 30
+    while [one["cause"] for one in found] != [cause] and time.monotonic() < deadline:
+        found = [one for one in diagnose(cluster, **arguments) if one["object"]["name"] == name]
     assert [one["cause"] for one in found] == [cause], found
     for one in words:
         assert one in found[0]["sentence"], found[0]
@@ -90,6 +92,16 @@ def make_pod(cluster: Cluster, name: str, claim: str = "", namespace: str = "def
     volumes = [{"name": "v", "persistentVolumeClaim": {"claimName": claim}}] if claim else []
     body = {"containers": [{"name": "c", "image": "busybox"}], "volumes": volumes, **spec}
     cluster.done("POST", f"/api/v1/namespaces/{namespace}/pods", {"metadata": {"name": name}, "spec": body})
+
+
+def make_node(cluster: Cluster, name: str) -> None:
+    """One that nobody runs: the scheduler looks no further when a cluster has none."""
+    cluster.done("POST", "/api/v1/nodes", {"metadata": {"name": name}})
+
+
+def make_namespace(cluster: Cluster, name: str) -> None:
+    cluster.namespace(name)
+    cluster.wait(lambda: cluster.request("GET", f"/api/v1/namespaces/{name}/serviceaccounts/default")[0] == 200)
 
 
 def deployment(
@@ -307,7 +319,6 @@ def provisioner(clean: Cluster, tmp_path: Path) -> Iterator[Callable[..., None]]
     for run in runs:
         run.kill()
         run.wait()
-    clean.request("DELETE", f"/api/v1/namespaces/default/endpoints/{PROVISIONER.replace('/', '-')}")
 
 
 def test_a_provisioner_at_work_says_itself_what_is_wrong(clean: Cluster, provisioner: Callable[..., None]) -> None:
@@ -353,8 +364,9 @@ def test_volumes_that_are_being_deleted(clean: Cluster) -> None:
     found = answer(clean, "used", "volume-terminating-in-use", "default/used", "its data stays")
     assert "kubernetes.io/pv-protection" in found["evidence"][0]
     csi = "external-provisioner.volume.kubernetes.io/finalizer"
-    for name, finalizer, notes in (("held", "example.com/backup", None), ("csi", csi, STOPPED)):
-        body = volume(name, provisioner=notes)
+    source = {"csi": {"driver": "csi.example.com", "volumeHandle": "x"}}
+    for name, finalizer, where in (("held", "example.com/backup", None), ("csi", csi, source)):
+        body = volume(name, source=where)
         body["metadata"]["finalizers"] = [finalizer]
         clean.done("POST", "/api/v1/persistentvolumes", body)
         clean.wait(lambda name=name: clean.phase(name) == "Available")
@@ -362,7 +374,7 @@ def test_volumes_that_are_being_deleted(clean: Cluster) -> None:
     # A controller gets half a minute for its work.
     clean.wait(lambda: len(diagnose(clean)) == 3, 60)
     answer(clean, "held", "volume-terminating-finalizer", "example.com/backup", "do not remove it by hand")
-    found = answer(clean, "csi", "volume-terminating-provisioner", csi, STOPPED)
+    found = answer(clean, "csi", "volume-terminating-provisioner", csi, "csi.example.com")
     assert found["certainty"] == "certain"
     for name in ("held", "csi"):
         clean.patch(f"/api/v1/persistentvolumes/{name}", {"metadata": {"finalizers": None}})
@@ -372,10 +384,11 @@ def test_volumes_that_are_being_deleted(clean: Cluster) -> None:
 
 
 def test_claims_of_pods(clean: Cluster) -> None:
-    clean.namespace("test")
+    make_namespace(clean, "test")
     clean.make_volume("data", storage_class="nfs")
     make_claim(clean, "test-claim", storageClassName="nfs")
     clean.wait_bound("test-claim")
+    make_node(clean, "elsewhere")
     make_pod(clean, "wrong", "test-claim", "test")
     make_pod(clean, "missing", "nowhere")
     found = answer(clean, "wrong", "claim-in-other-namespace", "namespace default, not in test")
@@ -389,7 +402,8 @@ def test_claims_of_pods(clean: Cluster) -> None:
 
 def test_a_claim_that_waits_for_its_pods_to_go(clean: Cluster) -> None:
     clean.make_bound("used", storage_class="nfs")
-    make_pod(clean, "user", "used")
+    make_node(clean, "elsewhere")
+    make_pod(clean, "user", "used", nodeName="elsewhere")
     clean.done("DELETE", "/api/v1/namespaces/default/persistentvolumeclaims/used")
     clean.wait(lambda: clean.claim("used")["metadata"].get("deletionTimestamp"))
     assert not [one for one in diagnose(clean) if one["object"]["name"] == "used"]
@@ -399,7 +413,7 @@ def test_a_claim_that_waits_for_its_pods_to_go(clean: Cluster) -> None:
 
 def test_the_web_application_of_the_walk_through_as_printed(clean: Cluster) -> None:
     """Its selector does not match its own pods, so the API refuses it and its Service stays without endpoints."""
-    clean.namespace("test")
+    make_namespace(clean, "test")
     printed = deployment("nginx-deploy", {"name": "nginx"}, {"app": "nginx"})
     printed["metadata"]["namespace"] = "test"
     status, refusal = clean.request("POST", f"{APPS}/test/deployments", printed)
@@ -469,7 +483,7 @@ def test_on_a_healthy_cluster_it_says_nothing(clean: Cluster, provisioner: Calla
 
 
 def test_a_namespace_a_claim_or_a_pod_alone(clean: Cluster) -> None:
-    clean.namespace("test")
+    make_namespace(clean, "test")
     for namespace in ("default", "test"):
         make_claim(clean, "typo", namespace, storageClassName="typo")
         make_claim(clean, "other", namespace, storageClassName="typo")
@@ -517,7 +531,8 @@ def test_the_documented_rights_suffice_and_each_that_is_missing_is_named(clean: 
     clean.done("POST", f"{APPS}/default/deployments", provisioner_deployment("gone", PROVISIONER))
     # A container that failed, whose log is asked for. No kubelet is there to say it.
     clean.make_bound("data", storage_class="nfs")
-    make_pod(clean, "failed", "data", nodeName="nowhere")
+    make_node(clean, "elsewhere")
+    make_pod(clean, "failed", "data", nodeName="elsewhere")
     failed = {"name": "c", "state": {"terminated": {"exitCode": 1, "message": "touch: /d/x: Permission denied"}}}
     status = {
         "phase": "Failed",
@@ -547,7 +562,7 @@ def test_the_documented_rights_suffice_and_each_that_is_missing_is_named(clean: 
 
 
 def test_somebody_with_rights_in_one_namespace_gets_the_answers_of_it(clean: Cluster) -> None:
-    clean.namespace("test")
+    make_namespace(clean, "test")
     make_pod(clean, "missing", "nowhere", "test")
     clean.service_account("local", [])
     rbac = "/apis/rbac.authorization.k8s.io/v1/namespaces/test"
