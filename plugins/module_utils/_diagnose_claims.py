@@ -8,6 +8,7 @@ What fits a claim is decided as in the controller (FindMatchingVolume, checkVolu
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Optional
 
 from ansible_collections.clusterkit.storage.plugins.module_utils import _diagnose_provisioners, _suggest
@@ -17,6 +18,7 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._diagnose_facts
     Facts,
     Finding,
     Object,
+    Offer,
     class_of,
     entries,
     few,
@@ -51,42 +53,47 @@ def diagnose(facts: Facts) -> list[Finding]:
 # What fits -----------------------------------------------------------------------------------------------
 
 
-def failed_criteria(claim: Object, volume: Object) -> list[str]:
+@dataclass(frozen=True)
+class Wish:
+    """A claim, by what it wants of a volume."""
+
+    claim: Object
+    size: int | None
+    access_modes: frozenset[str]
+    mode: str
+    storage_class: str
+    selector: Any
+
+    @classmethod
+    def of(cls, claim: Object) -> Wish:
+        return cls(
+            claim,
+            _requested(claim),
+            frozenset(texts(claim, "spec", "accessModes")),
+            text(claim, "spec", "volumeMode") or "Filesystem",
+            class_of(claim) or "",
+            get(claim, "spec", "selector"),
+        )
+
+
+def failed_criteria(wish: Wish, offer: Offer) -> list[str]:
     """Which of size, access modes, volume mode, class and selector keep the claim from the volume."""
     failed = []
-    wanted, offered = _requested(claim), size(volume, "spec", "capacity", "storage")
-    if wanted is not None and offered is not None and offered < wanted:
+    if wish.size is not None and offer.size is not None and offer.size < wish.size:
         failed.append("size")
-    if not set(texts(claim, "spec", "accessModes")) <= set(texts(volume, "spec", "accessModes")):
+    if not wish.access_modes <= offer.access_modes:
         failed.append("access-modes")
-    if (text(claim, "spec", "volumeMode") or "Filesystem") != (text(volume, "spec", "volumeMode") or "Filesystem"):
+    if wish.mode != offer.mode:
         failed.append("volume-mode")
-    if (class_of(claim) or "") != (class_of(volume) or ""):
+    if wish.storage_class != offer.storage_class:
         failed.append("class")
-    selector = get(claim, "spec", "selector")
-    if selector and not selects(selector, mapping(volume, "metadata", "labels")):
+    if wish.selector and not selects(wish.selector, offer.labels):
         failed.append("selector")
     return failed
 
 
 def _requested(claim: Object) -> int | None:
     return size(claim, "spec", "resources", "requests", "storage")
-
-
-def _holder(volume: Object) -> str:
-    """The claim that a volume names."""
-    reference = mapping(volume, "spec", "claimRef")
-    return f"{text(reference, 'namespace')}/{text(reference, 'name')}" if reference else ""
-
-
-def _is_for(claim: Object, volume: Object) -> bool:
-    """Whether the volume is bound to this claim or reserved for it (IsVolumeBoundToClaim)."""
-    uid = text(volume, "spec", "claimRef", "uid")
-    return _holder(volume) == full_name(claim) and uid in ("", text(claim, "metadata", "uid"))
-
-
-def _is_free(volume: Object) -> bool:
-    return not mapping(volume, "spec", "claimRef") and phase_of(volume) == "Available" and not is_deleting(volume)
 
 
 def _is_pending(claim: Object) -> bool:
@@ -110,11 +117,11 @@ def named_volume(claim: Object, facts: Facts) -> Finding | None:
             "make that volume, or make the claim anew without volumeName.",
             f"spec.volumeName: {name}",
         )
-    if not _is_for(claim, volume):
-        taken = _taken(claim, volume)
-        if taken:
-            return taken
-    if is_deleting(volume):
+    offer = Offer.of(volume)
+    taken = None if offer.is_for(claim) else _taken(claim, offer)
+    if taken:
+        return taken
+    if offer.deleting:
         return finding(
             KIND,
             claim,
@@ -122,13 +129,13 @@ def named_volume(claim: Object, facts: Facts) -> Finding | None:
             f"Claim {full_name(claim)} names volume {name}, which is being deleted; name another one.",
             f"{name} deleted at {text(volume, 'metadata', 'deletionTimestamp')}",
         )
-    failed = [one for one in failed_criteria(claim, volume) if one != "selector"]
+    failed = [one for one in failed_criteria(Wish.of(claim), offer) if one != "selector"]
     return mismatch(claim, volume, failed) if failed else None
 
 
-def _taken(claim: Object, volume: Object) -> Finding | None:
+def _taken(claim: Object, offer: Offer) -> Finding | None:
     """The volume would do, but is somebody else's, or was."""
-    name, holder, phase = name_of(volume), _holder(volume), phase_of(volume)
+    name, holder, phase = offer.name, offer.holder, offer.phase
     if phase in ("Released", "Failed"):
         return finding(
             KIND,
@@ -137,11 +144,11 @@ def _taken(claim: Object, volume: Object) -> Finding | None:
             f"Claim {full_name(claim)} waits for volume {name}, which is {phase}, not Available; "
             "if its old data may be reused, release it (playbook reclaim).",
             f"{name} is {phase}, last claimed by {holder}",
-            f"reclaim policy: {text(volume, 'spec', 'persistentVolumeReclaimPolicy')}",
+            f"reclaim policy: {text(offer.volume, 'spec', 'persistentVolumeReclaimPolicy')}",
         )
     if not holder:
         return None
-    if text(volume, "spec", "claimRef", "uid"):
+    if offer.holder_uid:
         return finding(
             KIND,
             claim,
@@ -163,11 +170,11 @@ def reserved_but_unfit(claim: Object, facts: Facts) -> Finding | None:
     """A volume reserved for the claim must still be large enough and of its mode."""
     if not _is_pending(claim) or text(claim, "spec", "volumeName"):
         return None
-    for volume in facts.volumes or ():
-        if _holder(volume) and _is_for(claim, volume):
-            failed = [one for one in failed_criteria(claim, volume) if one in ("size", "access-modes", "volume-mode")]
-            return mismatch(claim, volume, failed) if failed else None
-    return None
+    offer = next((one for one in facts.offers if one.is_for(claim)), None)
+    if offer is None:
+        return None
+    failed = [one for one in failed_criteria(Wish.of(claim), offer) if one in ("size", "access-modes", "volume-mode")]
+    return mismatch(claim, offer.volume, failed) if failed else None
 
 
 # A class or its provisioner ------------------------------------------------------------------------------
@@ -199,8 +206,10 @@ def provisioner(claim: Object, facts: Facts) -> Finding | None:
         # Until a pod is scheduled, nobody has asked the provisioner.
         if not get(claim, "metadata", "annotations", "volume.kubernetes.io/selected-node"):
             return None
-    elif any(_is_free(one) and not failed_criteria(claim, one) for one in facts.volumes or ()):
-        return None
+    else:
+        wish = Wish.of(claim)
+        if any(one.is_free and not failed_criteria(wish, one) for one in facts.offers):
+            return None  # the controller binds it in a moment
     return _diagnose_provisioners.diagnose(claim, name, facts)
 
 
@@ -218,48 +227,47 @@ def static_volume(claim: Object, facts: Facts) -> Finding | None:
         return None
     if name is None and any(map(is_default, facts.classes)):
         return None  # the controller gives it that class in a moment
-    if any(_is_for(claim, one) for one in facts.volumes if _holder(one)):
+    if any(one.is_for(claim) for one in facts.offers):
         return None
-    judged = [(failed_criteria(claim, one), one) for one in facts.volumes]
+    wish = Wish.of(claim)
+    judged = [(failed_criteria(wish, one), one) for one in facts.offers]
     fitting = [one for failed, one in judged if not failed]
-    if any(map(_is_free, fitting)):
+    if any(one.is_free for one in fitting):
         return None
     for phases in (("Released", "Failed"), ("Available", "Pending")):
-        for volume in fitting:
-            taken = _taken(claim, volume) if phase_of(volume) in phases and not is_deleting(volume) else None
+        for offer in fitting:
+            taken = _taken(claim, offer) if offer.phase in phases and not offer.deleting else None
             if taken:
                 return taken
-    return _nearest(claim, judged) or _no_class(claim, judged, facts)
+    return _nearest(wish, judged) or _no_class(claim, judged, facts)
 
 
 def is_default(storage_class: Any) -> bool:
     return any(text(storage_class, "metadata", "annotations", name) == "true" for name in DEFAULT_CLASS)
 
 
-def _nearest(claim: Object, judged: list[tuple[list[str], Object]]) -> Finding | None:
+def _nearest(wish: Wish, judged: list[tuple[list[str], Offer]]) -> Finding | None:
     """The free volume that the least keeps away; of another class only if the claim's selector means it."""
-    selector = bool(get(claim, "spec", "selector"))
     free = [
-        (len(failed), failed, one)
+        (failed, one)
         for failed, one in judged
-        if _is_free(one) and failed and ("class" not in failed or (selector and failed == ["class"]))
+        if failed and one.is_free and ("class" not in failed or (wish.selector and failed == ["class"]))
     ]
     if not free:
         return None
-    _count, failed, volume = min(free, key=lambda one: (one[0], "class" in one[1], name_of(one[2])))
-    if failed == ["size"]:
-        # Of several the largest tells most.
-        alike = [one for _number, each, one in free if each == failed]
-        volume = max(alike, key=lambda one: (size(one, "spec", "capacity", "storage") or 0, name_of(one)))
-    return mismatch(claim, volume, failed)
+    # Of several that are too small the largest tells most.
+    failed, offer = min(
+        free, key=lambda one: (len(one[0]), "class" in one[0], one[0], -(one[1].size or 0), one[1].name)
+    )
+    return mismatch(wish.claim, offer.volume, failed)
 
 
-def _no_class(claim: Object, judged: list[tuple[list[str], Object]], facts: Facts) -> Finding | None:
+def _no_class(claim: Object, judged: list[tuple[list[str], Offer]], facts: Facts) -> Finding | None:
     name, title = class_of(claim), full_name(claim)
     same = [one for failed, one in judged if "class" not in failed]
-    others = [f"{name_of(one)} (class {class_of(one)}) would fit" for failed, one in judged if failed == ["class"]]
+    others = [f"{one.name} (class {one.storage_class}) would fit" for failed, one in judged if failed == ["class"]]
     if same:
-        states = ", ".join(f"{name_of(one)} is {phase_of(one)}" for one in same[:5])
+        states = ", ".join(f"{one.name} is {one.phase}" for one in same[:5])
         return finding(
             KIND,
             claim,
@@ -378,7 +386,7 @@ def lost(claim: Object, facts: Facts) -> Finding | None:
     if phase_of(claim) != "Lost" or is_deleting(claim):
         return None
     volume = text(claim, "spec", "volumeName")
-    other = _holder(facts.volume_by_name.get(volume, {}))
+    other = Offer.of(facts.volume_by_name.get(volume, {})).holder
     return finding(
         KIND,
         claim,
@@ -416,7 +424,7 @@ def deleting(claim: Object, facts: Facts) -> Finding | None:
 def capacity(claim: Object, facts: Facts) -> Finding | None:
     """A static volume that was patched, or a request that nobody works on."""
     volume = facts.volume_by_name.get(text(claim, "spec", "volumeName"))
-    if phase_of(claim) != "Bound" or volume is None or not _is_for(claim, volume):
+    if phase_of(claim) != "Bound" or volume is None or not Offer.of(volume).is_for(claim):
         return None
     if entries(claim, "status", "conditions"):
         return None  # somebody is at it: Resizing, FileSystemResizePending

@@ -8,6 +8,7 @@ A list that is None could not be read: diagnoses that need it say nothing, or ca
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Optional
@@ -23,6 +24,7 @@ CLASS_ANNOTATION = "volume.beta.kubernetes.io/storage-class"
 DEFAULT_CLASS = ("storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class")
 NO_PROVISIONER = "kubernetes.io/no-provisioner"
 NFS_CSI = "nfs.csi.k8s.io"
+_DRIVER = re.compile(r"(?<!\S)--drivername=(\S+)")
 
 
 # Reading what may look like anything -------------------------------------------------------------------
@@ -197,6 +199,39 @@ class Facts:
         return found
 
     @functools.cached_property
+    def pods_by_namespace(self) -> dict[str, list[Object]]:
+        return _by_namespace(self.pods)
+
+    @functools.cached_property
+    def slices_by_service(self) -> dict[tuple[str, str], list[Object]]:
+        found: dict[tuple[str, str], list[Object]] = {}
+        for one in self.slices or ():
+            service = text(one, "metadata", "labels", "kubernetes.io/service-name")
+            found.setdefault((namespace_of(one), service), []).append(one)
+        return found
+
+    @functools.cached_property
+    def controllers(self) -> dict[str, list[Object]]:
+        """Deployments and StatefulSets by the provisioner that they run: by environment, or name of the CSI driver."""
+        found: dict[str, list[Object]] = {}
+        for one in (*(self.deployments or ()), *(self.statefulsets or ())):
+            names: dict[str, None] = {}
+            for container in entries(one, "spec", "template", "spec", "containers"):
+                for each in entries(container, "env"):
+                    if text(each, "name") == "PROVISIONER_NAME":
+                        names[text(each, "value")] = None
+                for argument in (*texts(container, "command"), *texts(container, "args")):
+                    names.update(dict.fromkeys(_DRIVER.findall(argument)))
+            for name in names:
+                found.setdefault(name, []).append(one)
+        return found
+
+    @functools.cached_property
+    def offers(self) -> list[Offer]:
+        """What each volume offers to claims, looked up once: claims times volumes is a large number."""
+        return [Offer.of(one) for one in self.volumes or ()]
+
+    @functools.cached_property
     def _events_by_uid(self) -> dict[str, list[Object]]:
         found: dict[str, list[Object]] = {}
         for event in self.events or ():
@@ -251,6 +286,13 @@ class Facts:
         return [one for one in every if uid and text(one, "pod", "uid") == uid]
 
 
+def _by_namespace(items: Objects) -> dict[str, list[Object]]:
+    found: dict[str, list[Object]] = {}
+    for one in items or ():
+        found.setdefault(namespace_of(one), []).append(one)
+    return found
+
+
 def event_time(event: Any) -> str:
     return text(event, "lastTimestamp") or text(event, "series", "lastObservedTime") or text(event, "eventTime")
 
@@ -283,6 +325,50 @@ def class_of(item: Any) -> str | None:
     if not isinstance(get(item, "spec", "storageClassName"), str):
         return None
     return text(item, "spec", "storageClassName")
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A volume, by what decides whether a claim may have it."""
+
+    volume: Object
+    name: str
+    size: int | None
+    access_modes: frozenset[str]
+    mode: str
+    storage_class: str
+    labels: Mapping[str, Any]
+    holder: str  # namespace/name of the claim that it names
+    holder_uid: str
+    phase: str
+    deleting: bool
+
+    @classmethod
+    def of(cls, volume: Object) -> Offer:
+        reference = mapping(volume, "spec", "claimRef")
+        return cls(
+            volume,
+            name_of(volume),
+            size(volume, "spec", "capacity", "storage"),
+            frozenset(texts(volume, "spec", "accessModes")),
+            text(volume, "spec", "volumeMode") or "Filesystem",
+            class_of(volume) or "",
+            mapping(volume, "metadata", "labels"),
+            f"{text(reference, 'namespace')}/{text(reference, 'name')}" if reference else "",
+            text(reference, "uid"),
+            phase_of(volume),
+            is_deleting(volume),
+        )
+
+    @property
+    def is_free(self) -> bool:
+        return not self.holder and self.phase == "Available" and not self.deleting
+
+    def is_for(self, claim: Object) -> bool:
+        """Whether it is bound to the claim or reserved for it (IsVolumeBoundToClaim)."""
+        if not self.holder or self.holder != full_name(claim):
+            return False
+        return self.holder_uid in ("", text(claim, "metadata", "uid"))
 
 
 def is_deleting(item: Any) -> bool:

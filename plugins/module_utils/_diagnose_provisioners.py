@@ -23,7 +23,6 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._diagnose_facts
     selects,
     statuses_of,
     text,
-    texts,
     words,
 )
 
@@ -52,28 +51,14 @@ def diagnose(claim: Object, provisioner: str, facts: Facts) -> Finding | None:
 
 
 def controllers_of(provisioner: str, facts: Facts) -> list[Object]:
-    """Deployments and StatefulSets that run the provisioner: by its environment, or by the name of its CSI driver."""
-
-    def runs(container: Object) -> bool:
-        environment = {text(one, "name"): text(one, "value") for one in entries(container, "env")}
-        if environment.get("PROVISIONER_NAME") == provisioner:
-            return True
-        arguments = [*texts(container, "command"), *texts(container, "args")]
-        return any(f"--drivername={provisioner}" in one.split() for one in arguments)
-
-    return [
-        one
-        for one in (*(facts.deployments or ()), *(facts.statefulsets or ()))
-        if any(map(runs, entries(one, "spec", "template", "spec", "containers")))
-    ]
+    return facts.controllers.get(provisioner, [])
 
 
 def pods_of(controller: Object, facts: Facts) -> list[Object]:
     return [
         one
-        for one in facts.pods or ()
-        if namespace_of(one) == namespace_of(controller)
-        and selects(get(controller, "spec", "selector"), mapping(one, "metadata", "labels"))
+        for one in facts.pods_by_namespace.get(namespace_of(controller), ())
+        if selects(get(controller, "spec", "selector"), mapping(one, "metadata", "labels"))
     ]
 
 

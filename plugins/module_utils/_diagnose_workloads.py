@@ -28,7 +28,6 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._diagnose_facts
 )
 
 APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
-SERVICE = "kubernetes.io/service-name"
 _WITH_TEMPLATE = ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet")
 # Since which release a version of a kind is gone (Deprecated API Migration Guide of Kubernetes), and the next one.
 REMOVED = {
@@ -73,17 +72,12 @@ def service_without_endpoints(service: Any, facts: Facts) -> Finding | None:
     selector = mapping(service, "spec", "selector")
     if not selector or is_deleting(service) or facts.slices is None or facts.pods is None:
         return None
-    mine = [
-        one
-        for one in facts.slices
-        if namespace_of(one) == namespace_of(service)
-        and get(one, "metadata", "labels", SERVICE) == get(service, "metadata", "name")
-    ]
+    mine = facts.slices_by_service.get((namespace_of(service), name_of(service)), [])
     # Absent means ready (EndpointConditions).
     if any(get(each, "conditions", "ready") is not False for one in mine for each in entries(one, "endpoints")):
         return None
     chosen = {"matchLabels": selector}
-    namespace = [one for one in facts.pods if namespace_of(one) == namespace_of(service)]
+    namespace = facts.pods_by_namespace.get(namespace_of(service), [])
     pods = [one for one in namespace if selects(chosen, mapping(one, "metadata", "labels"))]
     if pods:
         return finding(
