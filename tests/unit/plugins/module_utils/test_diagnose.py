@@ -328,7 +328,7 @@ CASES: list[tuple[str, str, str, Facts]] = [
     ),
     ("no-class", "certain", 'storageClassName ""', facts(claims=[claim(storageClassName="")], volumes=[volume()])),
     ("no-default-class", "certain", "the default", facts(claims=[claim(storageClassName=None)], volumes=[])),
-    ("class-unknown", "certain", "(managed?)", facts(claims=[claim(storageClassName="manged")], volumes=[])),
+    ("class-unknown", "certain", "(managed?)", facts(claims=[claim(storageClassName="manage")], volumes=[])),
     (
         "class-unknown",
         "certain",
