@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,9 @@ class Doctor:
     def phase(self, pod: str) -> str:
         return str(self.request("GET", f"{PODS}/{pod}")["status"].get("phase"))
 
+    def has_ended(self, pod: str) -> bool:
+        return self.phase(pod) in ("Failed", "Succeeded")
+
 
 @pytest.fixture
 def doctor(restored: Lab, tmp_path: Path) -> Doctor:
@@ -157,7 +161,7 @@ def test_mounts_that_fail(restored: Lab, doctor: Doctor) -> None:
     doctor.pod("option", doctor.volume("option", "/nfs/k8s/dpv", ["hrad"]), nodeName="node1")
     for name in ("closed", "missing", "helper", "port", "version", "option", "away"):
         # A server that is not there is waited for by mount.nfs and by kubelet, two minutes and more.
-        doctor.wait(f"kubelet warns about {name}", lambda name=name: doctor.warned(name), 400)
+        doctor.wait(f"kubelet warns about {name}", partial(doctor.warned, name), 400)
     causes = doctor.causes(namespace="default")
     assert causes == {
         "closed": ("mount-access-denied", "certain"),
@@ -199,7 +203,7 @@ def test_users_that_may_not_write(restored: Lab, doctor: Doctor) -> None:
     doctor.pod("reads", nfs("/nfs/k8s/reads"), write)
     doctor.pod("works", nfs("/nfs/k8s/plain"), write, securityContext={"runAsUser": 0})
     for name in ("root", "user", "image", "reads", "works"):
-        doctor.wait(f"{name} has ended", lambda name=name: doctor.phase(name) in ("Failed", "Succeeded"))
+        doctor.wait(f"{name} has ended", partial(doctor.has_ended, name))
     found, _done = doctor.run(namespace="default")
     assert {one["object"]["name"]: (one["cause"], one["certainty"]) for one in found} == {
         "root": ("permission-denied", "certain"),

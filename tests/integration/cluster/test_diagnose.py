@@ -8,6 +8,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,10 @@ def make_pod(cluster: Cluster, name: str, claim: str = "", namespace: str = "def
 def make_node(cluster: Cluster, name: str) -> None:
     """One that nobody runs: the scheduler looks no further when a cluster has none."""
     cluster.done("POST", "/api/v1/nodes", {"metadata": {"name": name}})
+
+
+def is_available(cluster: Cluster, volume: str) -> bool:
+    return cluster.phase(volume) == "Available"
 
 
 def make_namespace(cluster: Cluster, name: str) -> None:
@@ -311,7 +316,7 @@ def provisioner(clean: Cluster, tmp_path: Path) -> Iterator[Callable[..., None]]
     def start(kubeconfig: str = "") -> None:
         variables = {"PROVISIONER_NAME": PROVISIONER, "NFS_SERVER": "192.0.2.10", "NFS_PATH": "/nfs/k8s/dpv"}
         with (tmp_path / "provisioner.log").open("ab") as log:
-            command = [binaries.provisioner() / "provisioner", "-root", tmp_path / "share"]
+            command: list[str | Path] = [binaries.provisioner() / "provisioner", "-root", tmp_path / "share"]
             environment = {**os.environ, **variables, "KUBECONFIG": kubeconfig or clean.kubeconfig}
             runs.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
 
@@ -369,7 +374,7 @@ def test_volumes_that_are_being_deleted(clean: Cluster) -> None:
         body = volume(name, source=where)
         body["metadata"]["finalizers"] = [finalizer]
         clean.done("POST", "/api/v1/persistentvolumes", body)
-        clean.wait(lambda name=name: clean.phase(name) == "Available")
+        clean.wait(partial(is_available, clean, name))
         clean.done("DELETE", f"/api/v1/persistentvolumes/{name}")
     # A controller gets half a minute for its work.
     clean.wait(lambda: len(diagnose(clean)) == 3, 60)

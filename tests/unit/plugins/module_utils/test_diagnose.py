@@ -1057,8 +1057,12 @@ def together() -> Facts:
             return item
         return {**item, "metadata": {**item["metadata"], "name": f"{item['metadata']['name']}-{number}"}}
 
-    every = {name: [item for _c, _s, _w, given in CASES for item in (getattr(given, name) or ())] for name in LISTS}
-    numbered = {name: [renamed(item, number) for number, item in enumerate(items)] for name, items in every.items()}
+    every: dict[str, Any] = {
+        name: [item for _c, _s, _w, given in CASES for item in (getattr(given, name) or ())] for name in LISTS
+    }
+    numbered: dict[str, Any] = {
+        name: [renamed(item, number) for number, item in enumerate(items)] for name, items in every.items()
+    }
     return replace(facts(asked=True, provisioners={OURS: "stopped"}), **numbered)
 
 
@@ -1195,7 +1199,7 @@ def spots(item: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 def odd_facts(random: Random) -> Facts:
     """A case in which some places hold what they never should."""
     given = random.choice(CASES)[3]
-    every = {name: copy.deepcopy(getattr(given, name)) for name in LISTS}
+    every: dict[str, Any] = {name: copy.deepcopy(getattr(given, name)) for name in LISTS}
     for _time in range(random.randint(1, 4)):
         name = random.choice(LISTS)
         found = [one for one in spots(every[name]) if one]
@@ -1227,7 +1231,7 @@ def test_odd_objects_raise_nothing_and_sentences_stay_short(random: Random) -> N
 @given(st.randoms(use_true_random=True))
 def test_the_order_of_the_lists_does_not_matter(random: Random) -> None:
     cluster = together()
-    lists = {
+    lists: dict[str, Any] = {
         name: [*getattr(cluster, name)] for name in LISTS if name not in ("events", "exports", "directories", "mounts")
     }
     for one in lists.values():

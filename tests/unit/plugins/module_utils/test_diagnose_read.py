@@ -16,14 +16,16 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._api import Api
 from ansible_collections.clusterkit.storage.plugins.module_utils._diagnose_facts import Facts
 
 OURS = "example.com/nfs"
-PENDING = {
+PENDING: dict[str, Any] = {
     "metadata": {"name": "data", "namespace": "shop", "uid": "u", "managedFields": [{}]},
     "spec": {"storageClassName": "managed"},
     "status": {"phase": "Pending"},
 }
-CLASS = {"metadata": {"name": "managed"}, "provisioner": OURS}
-TEMPLATE = {"spec": {"containers": [{"name": "p", "env": [{"name": "PROVISIONER_NAME", "value": OURS}]}]}}
-DEPLOYMENT = {
+CLASS: dict[str, Any] = {"metadata": {"name": "managed"}, "provisioner": OURS}
+TEMPLATE: dict[str, Any] = {
+    "spec": {"containers": [{"name": "p", "env": [{"name": "PROVISIONER_NAME", "value": OURS}]}]}
+}
+DEPLOYMENT: dict[str, Any] = {
     "metadata": {"name": "p", "namespace": "storage"},
     "spec": {"selector": {"matchLabels": {"app": "p"}}, "template": TEMPLATE},
     "status": {"readyReplicas": 1},
@@ -146,7 +148,7 @@ def test_what_nobody_waits_for_is_not_asked_about() -> None:
 
 def test_provisioners_of_volumes_that_are_to_go() -> None:
     notes = {"pv.kubernetes.io/provisioned-by": OURS}
-    volumes = [
+    volumes: list[dict[str, Any]] = [
         {"metadata": {"name": "a", "annotations": notes}, "status": {"phase": "Released"}},
         {"metadata": {"name": "b", "deletionTimestamp": "x"}, "spec": {"csi": {"driver": "d"}}},
         {"metadata": {"name": "c"}, "status": {"phase": "Bound"}},
