@@ -110,8 +110,8 @@ def test_of_pods_that_run_well_little_is_kept() -> None:
 
 
 def test_everything_is_read_and_provisioners_are_asked_about() -> None:
-    events = [{"reason": "FailedMount", "message": "m", "source": {}}, {"reason": "Scheduled"}]
-    lists = {
+    events: list[dict[str, Any]] = [{"reason": "FailedMount", "message": "m", "source": {}}, {"reason": "Scheduled"}]
+    lists: dict[str, list[dict[str, Any]]] = {
         "persistentvolumeclaims": [PENDING], "storageclasses": [CLASS], "deployments": [DEPLOYMENT],
         "pods": [QUIET, FAILED, CRASHING], "events": events,
     }  # fmt: skip
@@ -178,7 +178,7 @@ def test_what_may_not_be_read_everywhere_is_read_in_the_namespace() -> None:
 
 
 def test_locks_reviews_logs_and_versions_that_may_not_be_read() -> None:
-    lists = {
+    lists: dict[str, list[dict[str, Any]]] = {
         "persistentvolumeclaims": [PENDING],
         "storageclasses": [CLASS],
         "deployments": [DEPLOYMENT],
