@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import pytest
 from lab import binaries
 from tests.documentation import contradictions
 
-from .cluster import PROVISIONER, Cluster, volume
+from .cluster import BIN, PROVISIONER, ROOT, Cluster, environment, volume
 
 APPS = "/apis/apps/v1/namespaces"
 CLASSES = "/apis/storage.k8s.io/v1/storageclasses"
@@ -52,9 +52,55 @@ def clean(empty: Cluster) -> Iterator[Cluster]:
     sweep()
 
 
+# The module is imported once and forked for each call: these tests call it often, and importing is most of the time.
+RUN = """
+import os, sys
+import ansible_collections
+from ansible.module_utils import basic
+from ansible_collections.clusterkit.storage.plugins.modules import storage_diagnose
+basic._ANSIBLE_PROFILE = "legacy"
+for line in sys.stdin:
+    if not os.fork():
+        basic._ANSIBLE_ARGS = line.encode()
+        storage_diagnose.main()
+    os.wait()
+"""
+
+
+@functools.cache
+def runner() -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [str(BIN / "python"), "-c", RUN],
+        env=environment() | {"PYTHONPATH": str(ROOT / ".work/collections")},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_runner() -> Iterator[None]:
+    yield
+    runner().communicate()
+    runner.cache_clear()
+
+
+def run(cluster: Cluster, **arguments: Any) -> dict[str, Any]:
+    """What the module returns."""
+    process = runner()
+    assert process.stdin
+    assert process.stdout
+    given = {"kubeconfig": cluster.kubeconfig, **arguments, "_ansible_check_mode": False}
+    process.stdin.write(json.dumps({"ANSIBLE_MODULE_ARGS": given}) + "\n")
+    process.stdin.flush()
+    # An empty line comes first.
+    result: dict[str, Any] = json.loads(next(line for line in process.stdout if line.strip()))
+    return result
+
+
 def diagnose(cluster: Cluster, **arguments: Any) -> list[dict[str, Any]]:
     """Findings, as documented and short enough."""
-    result = cluster.direct("storage_diagnose", **arguments)
+    result = run(cluster, **arguments)
     assert not result.get("failed"), result
     assert contradictions("storage_diagnose", result) == []
     for one in result["findings"]:
@@ -67,7 +113,7 @@ def diagnose(cluster: Cluster, **arguments: Any) -> list[dict[str, Any]]:
 def answer(cluster: Cluster, name: str, cause: str, *words: str, **arguments: Any) -> dict[str, Any]:
     """Wait until this is the one finding about the object of this name: controllers need a moment. Compare it."""
     found: list[dict[str, Any]] = []
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while [one["cause"] for one in found] != [cause] and time.monotonic() < deadline:
         found = [one for one in diagnose(cluster, **arguments) if one["object"]["name"] == name]
     assert [one["cause"] for one in found] == [cause], found
@@ -317,8 +363,8 @@ def provisioner(clean: Cluster, tmp_path: Path) -> Iterator[Callable[..., None]]
         variables = {"PROVISIONER_NAME": PROVISIONER, "NFS_SERVER": "192.0.2.10", "NFS_PATH": "/nfs/k8s/dpv"}
         with (tmp_path / "provisioner.log").open("ab") as log:
             command: list[str | Path] = [binaries.provisioner() / "provisioner", "-root", tmp_path / "share"]
-            environment = {**os.environ, **variables, "KUBECONFIG": kubeconfig or clean.kubeconfig}
-            runs.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
+            own = {**os.environ, **variables, "KUBECONFIG": kubeconfig or clean.kubeconfig}
+            runs.append(subprocess.Popen(command, env=own, stdout=log, stderr=log))
 
     yield start
     for run in runs:
@@ -374,7 +420,7 @@ def test_volumes_that_are_being_deleted(clean: Cluster) -> None:
         body = volume(name, source=where)
         body["metadata"]["finalizers"] = [finalizer]
         clean.done("POST", "/api/v1/persistentvolumes", body)
-        clean.wait(partial(is_available, clean, name))
+        clean.wait(functools.partial(is_available, clean, name))
         clean.done("DELETE", f"/api/v1/persistentvolumes/{name}")
     # A controller gets half a minute for its work.
     clean.wait(lambda: len(diagnose(clean)) == 3, 60)
@@ -501,10 +547,10 @@ def test_a_namespace_a_claim_or_a_pod_alone(clean: Cluster) -> None:
     assert names(namespace="test") == [("test", "other"), ("test", "typo")]
     assert names(namespace="test", claim="typo") == [("test", "typo")]
     assert names(namespace="default", pod="user") == [("default", "typo")]
-    refused = clean.direct("storage_diagnose", namespace="kube-system", claim="typo")
+    refused = run(clean, namespace="kube-system", claim="typo")
     assert refused["failed"]
     assert refused["msg"] == 'claim: there is no claim "typo" in namespace "kube-system"; there is one in default, test'
-    assert clean.direct("storage_diagnose", claim="typo")["failed"]
+    assert run(clean, claim="typo")["failed"]
 
 
 RIGHTS = {
@@ -545,7 +591,7 @@ def test_the_documented_rights_suffice_and_each_that_is_missing_is_named(clean: 
     }
     clean.patch(f"{PODS}/failed/status", {"status": status})
     everything = clean.service_account("doctor", rules(RIGHTS))
-    result = clean.direct("storage_diagnose", kubeconfig=everything)
+    result = run(clean, kubeconfig=everything)
     assert [one["resource"] for one in result["unavailable"]] == ["pods/log"], "only since there is no kubelet"
     assert "not allowed" not in result["unavailable"][0]["reason"]
     whole = [one["cause"] for one in result["findings"]]
@@ -557,7 +603,7 @@ def test_the_documented_rights_suffice_and_each_that_is_missing_is_named(clean: 
         def named(
             kubeconfig: Any = kubeconfig, verb: str = verb, title: str = f"{resource}.{group}".rstrip(".")
         ) -> bool:
-            result = clean.direct("storage_diagnose", kubeconfig=kubeconfig)
+            result = run(clean, kubeconfig=kubeconfig)
             assert not result.get("failed"), result
             said = [one for one in result["unavailable"] if (one["verb"], one["resource"]) == (verb, title)]
             return bool(said) and "not allowed" in said[0]["reason"] and bool(said[0]["costs"])
@@ -582,7 +628,7 @@ def test_somebody_with_rights_in_one_namespace_gets_the_answers_of_it(clean: Clu
     kubeconfig = clean.kubeconfig_with({"token": token["status"]["token"]})
 
     def found() -> list[str]:
-        result = clean.direct("storage_diagnose", kubeconfig=kubeconfig, namespace="test")
+        result = run(clean, kubeconfig=kubeconfig, namespace="test")
         costs = [one["costs"] for one in result["unavailable"] if one["resource"] == "pods"]
         assert not costs or costs[0].startswith("in namespaces other than test")
         return [one["cause"] for one in result["findings"]]
