@@ -642,3 +642,41 @@ def test_run_by_ansible_with_the_action_group(clean: Cluster) -> None:
     result = clean.module("storage_diagnose", "--check", namespace="default")
     assert [one["cause"] for one in result["findings"]] == ["class-unknown"]
     assert result["changed"] is False
+
+
+def test_the_playbook_prints_sentences_and_names_hosts_that_cannot_be_reached(clean: Cluster, tmp_path: Path) -> None:
+    healthy = clean.play("clusterkit.storage.diagnose")
+    assert healthy.returncode == 0, healthy.stdout + healthy.stderr
+    assert "Nothing is stuck." in healthy.stdout
+    make_claim(clean, "typo", storageClassName="typo")
+    # Only the log of the provisioner can tell, so that the hosts are asked.
+    make_class(clean, "managed")
+    make_claim(clean, "waits", storageClassName="managed")
+    image = {"image": "quay.io/external_storage/nfs-client-provisioner:latest"}
+    clean.done("POST", f"{APPS}/default/deployments", provisioner_deployment("old", PROVISIONER, container=image))
+    answer(clean, "waits", "provisioner-selflink")
+    away = {"ansible_host": "127.0.0.1", "ansible_port": 1, "ansible_ssh_retries": 0}
+    groups = {"nfs_servers": {"hosts": {"filer": away}}, "nfs_clients": {"hosts": {"worker": away}}}
+    inventory = tmp_path / "hosts.yml"
+    inventory.write_text(
+        json.dumps({"all": {"hosts": {"localhost": {"ansible_connection": "local"}}, "children": groups}})
+    )
+    manifests = tmp_path / "manifests.yml"
+    manifests.write_text("apiVersion: extensions/v1\nkind: Ingress\nmetadata: {name: old, namespace: default}\n---\n")
+    sick = clean.play(
+        "clusterkit.storage.diagnose",
+        *("-i", str(inventory)),
+        diagnose_namespace="default",
+        diagnose_manifests=str(manifests),
+    )
+    assert sick.returncode == 0, sick.stdout + sick.stderr
+    told = " ".join(sick.stdout.split())
+    for line in (
+        "Claim default/typo asks for class typo, which does not exist",
+        "Claim default/waits: the image of provisioner example.com/nfs needs selfLink",
+        "(probable; check log of provisioner example.com/nfs",
+        "Ingress default/old: apiVersion extensions/v1 is not served by this cluster",
+        "Not asked: filer: ",
+        "Not asked: worker: ",
+    ):
+        assert line in told, sick.stdout
