@@ -48,7 +48,7 @@ def ask(address: str, port: int = NFS_PORT, *, timeout: float) -> Answer:
                     return Answer(False, None, "the connection was closed without a reply")
                 reply += received
     except (TimeoutError, socket.timeout):
-        return Answer(False, None, f"{step} within {timeout:g} s")
+        return Answer(False, None, f"{step} within {timeout:.3g} s")
     except OSError as error:
         return Answer(False, None, f"{step}: {error.strerror or error}")
     _length, reply_xid, kind = struct.unpack(">3L", reply)

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 import urllib3
-from ansible_collections.clusterkit.storage.plugins.module_utils._api import Access, Api, ApiError, Patience, path_of
+from ansible_collections.clusterkit.storage.plugins.module_utils._api import Api, ApiError, Patience, path_of
+from ansible_collections.clusterkit.storage.plugins.module_utils._api_access import Access
 from kubernetes.client import Configuration
 
 DATE = {"Date": "Sun, 01 Mar 2026 12:00:00 GMT"}
@@ -256,3 +257,18 @@ def test_what_can_be_done_without_is_asked_for_once() -> None:
 def test_what_is_no_resource_is_called_by_its_path() -> None:
     with pytest.raises(ApiError, match=r"get /apis: not allowed; the role of this user needs verb get on /apis"):
         api(Pool(Answer(403)))[0].get("/apis")
+
+
+def test_exactly_the_named_object_is_deleted() -> None:
+    pool = Pool(Answer(200))
+    one, _pauses = api(pool)
+    path = path_of("pods", "web-0", "shop")
+    one.delete(path, "u1")
+    one.delete(path, "u1", resource_version="7", grace_period=0)
+    api(pool, dry_run=True)[0].delete(path, "u1")
+    url = f"https://api{path}"
+    assert pool.asked == [
+        ("DELETE", url, {"preconditions": {"uid": "u1"}}),
+        ("DELETE", url, {"preconditions": {"uid": "u1", "resourceVersion": "7"}, "gracePeriodSeconds": 0}),
+        ("DELETE", f"{url}?dryRun=All", {"preconditions": {"uid": "u1"}}),
+    ]

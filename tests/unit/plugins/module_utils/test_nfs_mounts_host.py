@@ -11,13 +11,19 @@ from pathlib import Path
 import pytest
 from ansible_collections.clusterkit.storage.plugins.module_utils import (
     _fstab,
+    _mount_commands,
+    _mount_input,
     _mount_options,
-    _nfs_mounts,
     _nfs_mounts_host,
+    _nfs_mounts_servers,
     _nfsmount_conf,
 )
+from ansible_collections.clusterkit.storage.plugins.module_utils._caller import Caller, CallerGoneError
+from ansible_collections.clusterkit.storage.plugins.module_utils._mount_checks import Check
 from ansible_collections.clusterkit.storage.plugins.module_utils._mounts import Mount, MountTable
-from ansible_collections.clusterkit.storage.plugins.module_utils._nfs_mounts_host import Machine, Outcome, Runner
+from ansible_collections.clusterkit.storage.plugins.module_utils._nfs_mounts_host import Machine
+from ansible_collections.clusterkit.storage.plugins.module_utils._nfs_mounts_result import Outcome
+from ansible_collections.clusterkit.storage.plugins.module_utils._nfs_mounts_run import Runner
 from ansible_collections.clusterkit.storage.plugins.module_utils._process import Finished
 
 ROOT = Mount(1, 0, "8:1", "/", "/", ("rw",), (), "ext4", "/dev/root", ("rw",))
@@ -43,6 +49,7 @@ class Scripted(Machine):
     """A host whose commands end as a test says; the live table changes only where it says so."""
 
     def __init__(self, *mounts: Mount, fstab: str = "") -> None:
+        super().__init__()
         self.mounts = [ROOT, *mounts]
         self.fstab = fstab
         self.directories = {"/data"}
@@ -71,9 +78,14 @@ class Scripted(Machine):
     def has_systemd(self) -> bool:
         return self.systemd
 
-    def server_answers(self, address: str, port: int) -> bool:
+    def server_answers(self, address: str, port: int, timeout: float) -> bool:
         assert (address, port) == ("10.0.0.1", 2049)
+        assert timeout <= 5
         return True
+
+    def check(self, mounts: Sequence[Mount], timeout: float) -> dict[int, Check]:
+        assert timeout <= 5
+        return {mount.mount_id: Check(0, 0.001) for mount in mounts}
 
     def run(self, argv: Sequence[str], timeout: float) -> Finished:
         assert timeout > 0
@@ -95,7 +107,9 @@ def hangs(argv: Sequence[str]) -> Finished:
 
 
 def apply(host: Machine, options: str = "", *, path: str = "/data", state: str = "mounted") -> Outcome:
-    items, problems = _nfs_mounts.read_input([{"path": path, "src": "nfs1:/srv/a", "options": options, "state": state}])
+    items, problems = _mount_input.read_input(
+        [{"path": path, "src": "nfs1:/srv/a", "options": options, "state": state}]
+    )
     assert problems == []
     return Runner(host, timeout=60, check_mode=False).apply(items, None)
 
@@ -259,9 +273,9 @@ def test_a_retry_that_was_asked_for_is_kept() -> None:
 
 
 def test_addresses_are_compared_as_addresses() -> None:
-    assert _nfs_mounts_host._normal_address("::ffff:10.0.0.1") == "10.0.0.1"
-    assert _nfs_mounts_host._normal_address("fe80::1%eth0") == "fe80::1"
-    assert _nfs_mounts_host._normal_address("not an address") == "not an address"
+    assert _nfs_mounts_servers._normal_address("::ffff:10.0.0.1") == "10.0.0.1"
+    assert _nfs_mounts_servers._normal_address("fe80::1%eth0") == "fe80::1"
+    assert _nfs_mounts_servers._normal_address("not an address") == "not an address"
 
 
 @pytest.mark.parametrize(
@@ -279,7 +293,7 @@ def test_addresses_are_compared_as_addresses() -> None:
 )
 def test_the_server_s_reason_is_told_with_what_it_usually_means(stderr: str, options: str, words: str) -> None:
     finished = done(["mount"], 32, stderr=stderr)
-    said = _nfs_mounts_host.mount_failure(finished, "nfs1:/srv", _mount_options.parse(options))
+    said = _mount_commands.failure(finished, "nfs1:/srv", _mount_options.parse(options))
     assert said.endswith(words)
     assert not said.startswith("mount.nfs")
 
@@ -294,9 +308,9 @@ def test_files_are_read_and_written_where_they_belong(tmp_path: Path, monkeypatc
     assert machine.read_fstab() == ""
     machine.write_fstab("line\n")
     assert machine.read_fstab() == "line\n"
-    machine.write_drop_in("Soft=True\n")
+    machine.write_nfsmount_conf(_nfsmount_conf.DROP_IN, "Soft=True\n")
     assert Path(_nfsmount_conf.DROP_IN).read_text() == "Soft=True\n"
-    machine.write_drop_in(None)
+    machine.write_nfsmount_conf(_nfsmount_conf.DROP_IN, None)
     assert not Path(_nfsmount_conf.DROP_IN).exists()
     assert isinstance(machine.read_nfsmount_conf(), dict)
 
@@ -315,7 +329,7 @@ def test_the_machine_answers_what_is_there(tmp_path: Path, monkeypatch: pytest.M
     assert machine.has_systemd() == Path("/run/systemd/system").is_dir()
     assert any(mount.path == "/" for mount in machine.read_table().mounts)
     assert machine.holders(str(tmp_path / "gone")) == []
-    assert not machine.server_answers("127.0.0.1", 1)
+    assert not machine.server_answers("127.0.0.1", 1, 5)
 
 
 def test_a_command_finds_its_program_on_the_path_of_administrators() -> None:
@@ -332,3 +346,70 @@ def test_numbers_and_names_of_users_and_groups() -> None:
     assert (_nfs_mounts_host.user_id(None), _nfs_mounts_host.group_id(None)) == (0, 0)
     assert (_nfs_mounts_host.user_id("4711"), _nfs_mounts_host.group_id("4711")) == (4711, 4711)
     assert (_nfs_mounts_host.user_id("root"), _nfs_mounts_host.group_id("root")) == (0, 0)
+
+
+def gone() -> Caller:
+    """Return a caller that does not wait any more."""
+    caller = Caller()
+    caller._told_to_end = True
+    return caller
+
+
+def test_nothing_is_changed_for_a_caller_who_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_fstab, "FSTAB", str(tmp_path / "fstab"))
+    machine = Machine(gone())
+    for change in (
+        lambda: machine.write_fstab("line\n"),
+        lambda: machine.write_nfsmount_conf(str(tmp_path / "conf"), "Soft=True\n"),
+        lambda: machine.make_directory(str(tmp_path / "new"), 0o755, os.getuid(), os.getgid()),
+        lambda: machine.remove_directory(str(tmp_path)),
+        lambda: machine.run(["touch", str(tmp_path / "touched")], 10),
+    ):
+        with pytest.raises(CallerGoneError):
+            change()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_step_that_meets_a_caller_who_is_gone_ends_the_whole_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Scripted(nfs("nfs1:/srv/b"), fstab="nfs1:/srv/b /data nfs defaults 0 0\n")
+
+    def unmount(_argv: Sequence[str]) -> Finished:
+        raise CallerGoneError
+
+    host.answers |= {"unshare": ends(), "umount": unmount}
+    monkeypatch.setattr(host, "write_fstab", None)
+    with pytest.raises(CallerGoneError):
+        apply(host)
+    assert [mount.source for mount in host.mounts] == ["/dev/root", "nfs1:/srv/b"]
+
+
+@pytest.mark.parametrize(
+    ("said", "version"),
+    [("mount.nfs: (linux nfs-utils 2.8.3)", (2, 8, 3)), ("mount.nfs: (linux nfs-utils 1.3.4)", (1, 3, 4)), ("?", None)],
+)
+def test_the_version_of_nfs_utils_is_asked_from_mount_nfs(
+    said: str, version: tuple[int, ...] | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_nfs_mounts_host, "SEARCH_PATH", str(tmp_path))
+    assert Machine().nfs_utils_version() is None
+    (tmp_path / "mount.nfs").write_text(f"#!/bin/sh\necho '{said}'\n")
+    (tmp_path / "mount.nfs").chmod(0o755)
+    monkeypatch.setattr(Machine, "run", lambda _self, _argv, _timeout: done([], stdout=said))
+    assert Machine().nfs_utils_version() == version
+
+
+def test_an_empty_directory_is_removed_and_no_other(tmp_path: Path) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "data").touch()
+    (tmp_path / "empty").mkdir()
+    Machine().remove_directory(str(tmp_path / "empty"))
+    with pytest.raises(OSError, match="not empty"):
+        Machine().remove_directory(str(tmp_path / "full"))
+    assert {path.name for path in tmp_path.iterdir()} == {"full"}
+
+
+def test_mounts_are_checked_by_children(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checks = _nfs_mounts_host.MountChecks
+    monkeypatch.setattr(_nfs_mounts_host, "MountChecks", lambda: checks(str(tmp_path / "lock")))
+    found = Machine().check([nfs(path=str(tmp_path)), nfs(path=str(tmp_path / "gone"), number=3)], 60)
+    assert {number: check.error for number, check in found.items()} == {2: 0, 3: errno.ENOENT}
