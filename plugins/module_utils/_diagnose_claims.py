@@ -39,6 +39,8 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._diagnose_facts
 
 KIND = "PersistentVolumeClaim"
 IN_USE = "kubernetes.io/pvc-protection"
+# Conditions of a claim whose CSI driver lets it grow; since 1.37 claims have others too (Unused).
+RESIZING = {"Resizing", "FileSystemResizePending", "ControllerResizeError", "NodeResizeError"}
 # A pod that ends takes its claim along within this time.
 DELETING_SECONDS = 30.0
 
@@ -426,8 +428,8 @@ def capacity(claim: Object, facts: Facts) -> Finding | None:
     volume = facts.volume_by_name.get(text(claim, "spec", "volumeName"))
     if phase_of(claim) != "Bound" or volume is None or not Offer.of(volume).is_for(claim):
         return None
-    if entries(claim, "status", "conditions"):
-        return None  # somebody is at it: Resizing, FileSystemResizePending
+    if RESIZING & {text(one, "type") for one in entries(claim, "status", "conditions")}:
+        return None  # somebody is at it
     has, offered, asked = (
         size(claim, "status", "capacity", "storage"),
         size(volume, "spec", "capacity", "storage"),

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import time
+import urllib.error
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -500,7 +501,8 @@ def test_versions_of_the_api_that_are_gone(clean: Cluster) -> None:
     }
     never = {"apiVersion": "extensions/v1", "kind": "Ingress", "metadata": {"name": "never", "namespace": "default"}}
     for manifest, path in ((old, "networking.k8s.io/v1beta1"), (never, "extensions/v1")):
-        assert clean.request("POST", f"/apis/{path}/namespaces/default/ingresses", manifest)[0] == 404
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            clean.plane.request("POST", f"/apis/{path}/namespaces/default/ingresses", manifest)
     backend = {"service": {"name": "web", "port": {"number": 80}}}
     applied = json.dumps({**old, "metadata": {"name": "kept", "namespace": "default"}})
     metadata = {"name": "kept", "annotations": {"kubectl.kubernetes.io/last-applied-configuration": applied}}

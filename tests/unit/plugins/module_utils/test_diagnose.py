@@ -385,7 +385,7 @@ CASES: list[tuple[str, str, str, Facts]] = [
         "capacity-disagrees",
         "certain",
         "asks for 2Gi but has 1Gi",
-        facts(claims=[claim(phase="Bound", volumeName="pv", size="2Gi")]),
+        facts(claims=[claim(phase="Bound", volumeName="pv", size="2Gi", status={"conditions": [{"type": "Unused"}]})]),
     ),
     # Provisioners.
     (
