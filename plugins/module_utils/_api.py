@@ -118,6 +118,34 @@ class Api:
         answer: dict[str, Any] = json.loads(self._send("PATCH", path, query, json.dumps(body).encode()).data)
         return answer
 
+    def ask(
+        self, method: str, path: str, query: Mapping[str, str] | None = None, body: Mapping[str, Any] | None = None
+    ) -> str:
+        """The text of one answer, without a second try: for what can be done without, such as logs of a dead node.
+
+        A body is sent as JSON. For requests without a lasting effect only: check mode makes no difference.
+        """
+        sent = None if body is None else json.dumps(body).encode()
+        try:
+            headers = self._access.headers().copy()
+            headers.update({"Accept": "*/*", **({"Content-Type": "application/json"} if sent else {})})
+            answer = self._access.pool.request(
+                method,
+                f"{self._access.host}{path}" + (f"?{urlencode(query)}" if query else ""),
+                body=sent,
+                headers=headers,
+                retries=False,
+                redirect=False,
+                timeout=urllib3.Timeout(connect=self._patience.request, read=self._patience.request),
+            )
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise ApiError(f"{method.lower()} {_resource(path)}: {self._clean(error)}") from error
+        response = Response(answer.status, answer.headers, answer.data)
+        if response.status >= 300:
+            raise _refusal({"POST": "create"}.get(method, method.lower()), path, response)
+        text: str = response.data.decode("utf-8", "replace")
+        return text
+
     def delete(
         self, path: str, uid: str, *, resource_version: str | None = None, grace_period: int | None = None
     ) -> None:
@@ -318,6 +346,8 @@ def _resource(path: str) -> str:
     """C(persistentvolumeclaims/status "c" in namespace "n") for messages."""
     parts = path.strip("/").split("/")
     parts = parts[2:] if parts[0] == "api" else parts[3:]
+    if not parts:
+        return path  # no object of a resource: /apis, /version
     where = ""
     if len(parts) > 2 and parts[0] == "namespaces":
         where, parts = f' in namespace "{parts[1]}"', parts[2:]

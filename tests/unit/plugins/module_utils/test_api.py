@@ -233,6 +233,32 @@ def test_each_group_is_a_header_and_a_password_is_sent_as_basic() -> None:
     assert access.headers()["authorization"].startswith("Basic ")
 
 
+def test_what_can_be_done_without_is_asked_for_once() -> None:
+    pool = Pool(Answer(200, "of the log"))
+    query = {"tailLines": "9"}
+    assert api(pool)[0].ask("GET", path_of("pods", "p", "n", subresource="log"), query) == '"of the log"'
+    assert pool.asked == [("GET", "https://api/api/v1/namespaces/n/pods/p/log?tailLines=9", None)]
+    review = Pool(Answer(201, {"status": {"allowed": True}}))
+    path = path_of("subjectaccessreviews", group="authorization.k8s.io/v1")
+    assert json.loads(api(review)[0].ask("POST", path, body={"spec": {}}))["status"]["allowed"] is True
+    assert review.asked == [("POST", f"https://api{path}", {"spec": {}})]
+    for fault, words in (
+        (Answer(500, {"message": "no node"}), 'get pods/log "p" in namespace "n": no node'),
+        (DROPPED, "ProtocolError"),
+    ):
+        pool = Pool(fault)
+        with pytest.raises(ApiError, match=words):
+            api(pool)[0].ask("GET", path_of("pods", "p", "n", subresource="log"))
+        assert len(pool.asked) == 1
+    with pytest.raises(ApiError, match="needs verb create on subjectaccessreviews"):
+        api(Pool(Answer(403)))[0].ask("POST", path, body={})
+
+
+def test_what_is_no_resource_is_called_by_its_path() -> None:
+    with pytest.raises(ApiError, match=r"get /apis: not allowed; the role of this user needs verb get on /apis"):
+        api(Pool(Answer(403)))[0].get("/apis")
+
+
 def test_exactly_the_named_object_is_deleted() -> None:
     pool = Pool(Answer(200))
     one, _pauses = api(pool)

@@ -23,13 +23,14 @@ from ansible_collections.clusterkit.storage.plugins.modules import (
     pv_info,
     pv_reclaim,
     pvc_expand,
+    storage_diagnose,
     storage_plan,
 )
 from ansible_collections.clusterkit.storage.tests.api_server import Cluster
 from kubernetes import config
 
 ROOT = Path(__file__).resolve().parents[4]
-API_MODULES = [pod_info, pod_recover, pv_info, pv_reclaim, pvc_expand]
+API_MODULES = [pod_info, pod_recover, pv_info, pv_reclaim, pvc_expand, storage_diagnose]
 
 
 def run(
