@@ -50,7 +50,7 @@ def make(
         "refusals": sorted(refusals, key=lambda one: one["item"]),
         "unchanged": unchanged,
     }
-    return {"id": _hash(plan), **plan}
+    return {"id": hash_of(plan), **plan}
 
 
 def read(text: str, action: str | None = None) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def read(text: str, action: str | None = None) -> dict[str, Any]:
         raise ValueError(f"has schema {plan.get('schema')!r}; expected {SCHEMA}")
     if action and plan["action"] != action:
         raise ValueError(f"is a plan to {plan['action']}; expected one to {action}")
-    if plan.get("id") != _hash({key: value for key, value in plan.items() if key != "id"}):
+    if plan.get("id") != hash_of({key: value for key, value in plan.items() if key != "id"}):
         raise ValueError("was edited: its id does not fit its content; make a new plan with the selection you want")
     return plan
 
@@ -88,7 +88,7 @@ def write(plan: Mapping[str, Any]) -> str:
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
-def _hash(plan: Mapping[str, Any]) -> str:
+def hash_of(plan: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()[:16]
 
 

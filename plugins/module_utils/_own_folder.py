@@ -1,0 +1,512 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The folder `.clusterkit` of a file system with shares: who may use it, what is intended, what is in quarantine.
+
+    share.json      the clusters that use each share
+    lease.json      which controller works here now
+    lock            held by the one process that works here now
+    journal.jsonl   what was done, by whom
+    intents/        what is about to be done with a volume, with all its objects
+    trash/NAME/     one quarantined directory: `data`, beside its manifest
+
+The name of a manifest is the state of its folder, and changes by a rename, which needs no space on a full disk:
+manifest.json (in quarantine), restoring.json (on its way back), purging.json (being removed for good).
+"""
+
+from __future__ import annotations
+
+import calendar
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import re
+import stat
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ansible_collections.clusterkit.storage.plugins.module_utils import _exports, _files, _mounts
+from ansible_collections.clusterkit.storage.plugins.module_utils._beneath import (
+    OPEN_DIRECTORY,
+    OWN,
+    NotBeneath,
+    drop_project,
+    look,
+    mount_id,
+    open_below,
+    open_root,
+    parts_below,
+    sync,
+)
+from ansible_collections.clusterkit.storage.plugins.module_utils._mounts import MountTable
+from ansible_collections.clusterkit.storage.plugins.module_utils._open_state import NFSD
+
+SCHEMA = 1
+LEASE_SECONDS = 15 * 60
+_RENEW_SECONDS = 30
+_LOCK_SECONDS = 10.0
+DATA = "data"
+MANIFEST, RESTORING, PURGING = "manifest.json", "restoring.json", "purging.json"
+MANIFESTS = {MANIFEST: "quarantined", RESTORING: "restoring", PURGING: "purging"}
+INTENTS, TRASH = "intents", "trash"
+_NEW = ".clusterkit-new"  # behind a name: a file that is being written
+_MAX_FILE = 64 * 2**20
+_UID = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a server keeps what has to be known about it; the clock, too."""
+
+    nfsd: str = NFSD
+    table: str = "/var/lib/nfs/etab"
+    boot_id: str = "/proc/sys/kernel/random/boot_id"
+
+    def now(self) -> float:
+        return time.time()
+
+
+class FolderError(Exception):
+    """Why nothing can be done in a folder."""
+
+
+def timestamp(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
+def seconds_of(text: str) -> float:
+    """Raises ValueError when this is no timestamp."""
+    return calendar.timegm(time.strptime(text, "%Y-%m-%dT%H:%M:%SZ"))
+
+
+# --- where the folder is -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Share:
+    """A directory in which volumes lie, and the folder that is responsible for it."""
+
+    path: str
+    base: str  # where the folder is: the share itself, or the mount point of its file system
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The way from the base to the share."""
+        return parts_below(self.base, self.path)
+
+    @property
+    def key(self) -> str:
+        """The share in files that live for years: the file system may be mounted elsewhere by then."""
+        return "/".join(self.parts) or "."
+
+
+def exported_paths(table: str) -> list[str] | None:
+    """Return what is exported, None when nobody knows: then every mount point counts as exported."""
+    text = _files.read_text(table)
+    if text is None:
+        return None
+    return [entry.path for entry in _exports.parse(text).effective]
+
+
+def find_share(path: str, mounts: MountTable, exported: Sequence[str] | None) -> Share:
+    """Return a share with its base: the mount point of its file system if no export covers it, else the share's root.
+
+    A folder that is there already stays the one. Raises NotBeneath or OSError for a path that is no plain directory.
+    """
+    os.close(open_root(path))
+    place = mounts.find(path)
+    mount = place.top or place.inside
+    top = mount.path if mount is not None else path
+    if os.path.lexists(os.path.join(top, OWN)):  # noqa: PTH118 - neither follows a link
+        return Share(path, top)
+    hidden = exported is not None and not any(_mounts.is_within(top, each) for each in exported)
+    if hidden and not os.path.lexists(os.path.join(path, OWN)):  # noqa: PTH118 - as above
+        return Share(path, top)
+    return Share(path, path)
+
+
+# --- files -------------------------------------------------------------------------------------------------
+
+
+def read_json(directory: int, name: str, kind: str | Sequence[str]) -> dict[str, Any] | None:
+    """Return one of our files, None when it is not there. Raises FolderError for what is no such file."""
+    try:
+        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+    except FileNotFoundError:
+        return None
+    with os.fdopen(descriptor, "rb") as stream:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise FolderError(f"{name} is no file")
+        try:
+            content = json.loads(stream.read(_MAX_FILE))
+        except ValueError as error:
+            raise FolderError(f"{name} is damaged: {error}") from error
+    kinds = [kind] if isinstance(kind, str) else kind
+    if not isinstance(content, dict) or content.get("kind") not in kinds:
+        raise FolderError(f"{name} is no {' or '.join(kinds)}")
+    if content.get("schema") != SCHEMA:
+        raise FolderError(f"{name} has schema {content.get('schema')!r}; expected {SCHEMA}: use a newer release")
+    return content
+
+
+def write_json(directory: int, name: str, content: Mapping[str, Any]) -> None:
+    """Write a file that is complete or not there, flushed before this returns."""
+    beside = f".{name}{_NEW}"
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(beside, dir_fd=directory)
+    try:
+        write_new(directory, beside, content)
+        os.rename(beside, name, src_dir_fd=directory, dst_dir_fd=directory)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(beside, dir_fd=directory)
+        raise
+    sync(directory)
+
+
+def write_new(directory: int, name: str, content: Mapping[str, Any]) -> None:
+    """Write a file that must not be there yet, flushed; its entry in the directory is not flushed."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(name, flags, 0o600, dir_fd=directory)
+    try:
+        _write_all(descriptor, (json.dumps(content, sort_keys=True) + "\n").encode())
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def slug(text: str) -> str:
+    """Return a name as part of the name of a file."""
+    return re.sub(r"[^A-Za-z0-9.-]", "_", text).lstrip(".")[:120] or "_"
+
+
+# --- the folder --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who holds a lease: a process of a controller."""
+
+    controller: str
+    boot_id: str
+    pid: int
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> Owner:
+        return cls(str(data["controller"]), str(data["boot_id"]), int(data["pid"]))
+
+    def __str__(self) -> str:
+        return f"process {self.pid} of {self.controller}"
+
+    def data(self) -> dict[str, Any]:
+        return {"controller": self.controller, "boot_id": self.boot_id, "pid": self.pid}
+
+
+class Folder:
+    """`.clusterkit` in an open base directory."""
+
+    def __init__(self, base: str, places: Places) -> None:
+        self.base_path = base
+        self.places = places
+        self.base = open_root(base)
+        self.own = -1
+        self.intents = -1
+        self.trash = -1
+        self._lock = -1
+        self._lease: tuple[Owner, float] | None = None
+        self.warnings: list[str] = []
+
+    def close(self) -> None:
+        for descriptor in (self.base, self.own, self.intents, self.trash, self._lock):
+            if descriptor >= 0:
+                os.close(descriptor)
+
+    def __enter__(self) -> Folder:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    @property
+    def exists(self) -> bool:
+        return self.trash >= 0
+
+    @property
+    def device(self) -> str:
+        """The device of the file system as nfsd and mountinfo call it, which on some differs from stat's."""
+        number = mount_id(self.base)
+        for mount in _mounts.read().mounts:
+            if mount.mount_id == number:
+                return mount.device
+        found = os.fstat(self.base).st_dev
+        return f"{os.major(found)}:{os.minor(found)}"
+
+    def open(self, *, create: bool) -> bool:
+        """Open the folder, or make it; tell whether it was made. Raises FolderError when it is not ours."""
+        made = False
+        self.own, new = self._folder(self.base, OWN, create=create)
+        made |= new
+        if self.own < 0:
+            return made
+        for name in (INTENTS, TRASH):
+            descriptor, new = self._folder(self.own, name, create=create)
+            made |= new
+            setattr(self, name, descriptor)
+        return made
+
+    def _folder(self, above: int, name: str, *, create: bool) -> tuple[int, bool]:
+        made = False
+        found = look(above, name)
+        if found is None and create:
+            os.mkdir(name, 0o700, dir_fd=above)
+            made = True
+        elif found is None:
+            return -1, False
+        where = f"{self.base_path}/{OWN}" if name == OWN else f"{self.base_path}/{OWN}/{name}"
+        try:
+            descriptor = open_below(above, [name])
+        except (NotBeneath, NotADirectoryError) as error:
+            raise FolderError(f"{where} is no plain directory: {error}; somebody else made it") from error
+        mine = os.fstat(descriptor)
+        if mine.st_uid != os.geteuid() or mine.st_mode & 0o077:
+            os.close(descriptor)
+            raise FolderError(
+                f"{where} belongs to user {mine.st_uid} with mode {stat.S_IMODE(mine.st_mode):04o}; expected user "
+                f"{os.geteuid()} and 0700: look at what is in it, and who put it there, before you correct that"
+            )
+        if made:
+            drop_project(descriptor)
+            sync(above)
+        return descriptor, made
+
+    # Owners of shares ----------------------------------------------------------------------------------
+
+    def clusters(self) -> dict[str, list[str]]:
+        """Return the clusters of each share, by its key."""
+        if not self.exists:
+            return {}
+        found = read_json(self.own, "share.json", "Share") or {"shares": {}}
+        return {key: list(share["clusters"]) for key, share in found["shares"].items()}
+
+    def write_clusters(self, clusters: Mapping[str, Sequence[str]]) -> None:
+        shares = {key: {"clusters": sorted(uids)} for key, uids in clusters.items()}
+        write_json(self.own, "share.json", {"schema": SCHEMA, "kind": "Share", "shares": shares})
+
+    # One at a time -------------------------------------------------------------------------------------
+
+    def lock(self) -> None:
+        """Keep other processes off, until this one ends. Raises FolderError."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        self._lock = os.open("lock", flags, 0o600, dir_fd=self.own)
+        deadline = time.monotonic() + _LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError as error:
+                if time.monotonic() > deadline:
+                    raise FolderError(f"another run works in {self.base_path}/{OWN}; wait for its end") from error
+                time.sleep(0.1)
+
+    def lease(self) -> dict[str, Any] | None:
+        """Return the lease as it stands."""
+        return read_json(self.own, "lease.json", "Lease") if self.exists else None
+
+    def lease_problem(self, owner: Owner, dead: Sequence[int], *, allow_break: bool) -> str | None:
+        """Return why this owner may not have the lease, None if it may."""
+        try:
+            found = self.lease()
+            if found is None or allow_break:
+                return None
+            holder, expires = Owner.of(found["owner"]), seconds_of(found["expires_at"])
+        except (FolderError, KeyError, TypeError, ValueError) as error:
+            if allow_break:
+                return None
+            return (
+                f"{self.base_path}/{OWN}/lease.json cannot be read ({error}); if no other run is at work here, "
+                "allow_break_lease: true replaces it"
+            )
+        if holder == owner:
+            return None
+        if holder.controller == owner.controller and (holder.boot_id != owner.boot_id or holder.pid in dead):
+            return None
+        remaining = expires - self.places.now()
+        if remaining <= 0:
+            return None
+        if remaining > LEASE_SECONDS + 60:
+            why = f"which is more than {LEASE_SECONDS // 60} minutes away: the clock of this server was, or is, wrong"
+        else:
+            why = f"in {remaining / 60:.0f} minutes"
+        return (
+            f"{holder} holds the lease of {self.base_path}/{OWN} until {found['expires_at']}, {why}; wait, or say "
+            "allow_break_lease: true if it is certain that it does not work here any more"
+        )
+
+    def take_lease(self, owner: Owner, *, needs_space: bool) -> None:
+        """Write the lease. Where no space is needed for the work itself, a full disk is no reason to stop."""
+        now = self.places.now()
+        try:
+            write_json(self.own, "lease.json", {
+                "schema": SCHEMA, "kind": "Lease", "owner": owner.data(), "renewed_at": timestamp(now),
+                "expires_at": timestamp(now + LEASE_SECONDS),
+            })  # fmt: skip
+        except OSError as error:
+            if needs_space or error.errno not in _NO_SPACE:
+                raise
+            self.warnings.append(f"{self.base_path}/{OWN}/lease.json could not be renewed: {error.strerror}")
+        self._lease = (owner, time.monotonic())
+
+    def renew_lease(self, *, needs_space: bool = False) -> None:
+        """Renew the lease when it is time. Raises FolderError when somebody else has taken it."""
+        assert self._lease is not None  # noqa: S101 - taken before anything is done
+        owner, renewed = self._lease
+        passed = time.monotonic() - renewed
+        if passed < _RENEW_SECONDS:
+            return
+        found = self.lease()
+        if found is not None and Owner.of(found["owner"]) != owner:
+            raise FolderError(f"{Owner.of(found['owner'])} has taken the lease of {self.base_path}/{OWN} meanwhile")
+        self.take_lease(owner, needs_space=needs_space)
+
+    def drop_lease(self) -> None:
+        if self._lease is None:
+            return
+        found = self.lease()
+        if found is not None and Owner.of(found["owner"]) == self._lease[0]:
+            os.unlink("lease.json", dir_fd=self.own)
+            sync(self.own)
+        self._lease = None
+
+    # What was done -------------------------------------------------------------------------------------
+
+    def write_journal(self, lines: Sequence[Mapping[str, Any]]) -> None:
+        """Append to the journal, flushed. A line that a power cut tore stays a line of its own."""
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        now = timestamp(self.places.now())
+        data = b"".join(
+            (json.dumps({"schema": SCHEMA, "time": now, **line}, sort_keys=True) + "\n").encode() for line in lines
+        )
+        try:
+            descriptor = os.open("journal.jsonl", flags, 0o600, dir_fd=self.own)
+            try:
+                size = os.fstat(descriptor).st_size
+                if size and os.pread(descriptor, 1, size - 1) != b"\n":
+                    data = b"\n" + data
+                _write_all(descriptor, data)
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            self.warnings.append(f"{self.base_path}/{OWN}/journal.jsonl could not be written: {error.strerror}")
+
+    # Intents -------------------------------------------------------------------------------------------
+
+    def intent_names(self) -> list[str]:
+        return sorted(name for name in _names(self.intents) if name.endswith(".json") and name[0] != ".")
+
+    def read_intent(self, name: str) -> dict[str, Any] | None:
+        return read_json(self.intents, name, ("Intent", "Manifest"))
+
+    # Quarantine ----------------------------------------------------------------------------------------
+
+    def entry_names(self) -> list[str]:
+        return sorted(_names(self.trash))
+
+    def open_entry(self, name: str) -> Entry | None:
+        """Return a quarantined directory, None when there is none of that name. Raises FolderError, NotBeneath."""
+        if not name or "/" in name or name in (".", "..") or "\0" in name:
+            raise FolderError(f"{name!r} is not the name of a quarantined directory")
+        if not self.exists or look(self.trash, name) is None:
+            return None
+        return Entry(name, open_below(self.trash, [name]))
+
+    def make_entry(self, name: str) -> Entry:
+        """Make the folder for a directory; it is certain that nothing is in it, and that nobody else can get in."""
+        for number in range(100):
+            candidate = f"{name}.{number}" if number else name
+            try:
+                os.mkdir(candidate, 0o700, dir_fd=self.trash)
+            except FileExistsError:
+                continue
+            descriptor = open_below(self.trash, [candidate])
+            drop_project(descriptor)
+            return Entry(candidate, descriptor)
+        raise FolderError(f"{self.base_path}/{OWN}/{TRASH}/{name} and 99 more of that name are there already")
+
+    def remove_entry(self, entry: Entry) -> None:
+        """Remove the folder of an entry whose data is gone."""
+        for name in _names(entry.descriptor):
+            if name in MANIFESTS or name.endswith(_NEW):
+                os.unlink(name, dir_fd=entry.descriptor)
+        os.rmdir(entry.name, dir_fd=self.trash)
+
+
+@dataclass
+class Entry:
+    """An open folder in the trash."""
+
+    name: str
+    descriptor: int
+
+    def close(self) -> None:
+        os.close(self.descriptor)
+
+    def __enter__(self) -> Entry:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    def data(self) -> os.stat_result | None:
+        return look(self.descriptor, DATA)
+
+    def read(self) -> tuple[str, dict[str, Any]] | None:
+        """Return the name of the manifest, which is the state, and its content; None when there is none."""
+        for name in (PURGING, RESTORING, MANIFEST):
+            found = read_json(self.descriptor, name, "Manifest")
+            if found is not None:
+                return name, found
+        return None
+
+    def set_state(self, old: str, new: str) -> None:
+        os.rename(old, new, src_dir_fd=self.descriptor, dst_dir_fd=self.descriptor)
+        sync(self.descriptor)
+
+
+def entry_name(now: float, volume: Mapping[str, Any] | None, directory: str, inode: int) -> str:
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
+    if volume:
+        return f"{stamp}-{slug(volume['name'])}-{volume['uid']}"
+    return f"{stamp}-{slug(directory.rpartition('/')[2])}-inode{inode}"
+
+
+def entry_key(name: str) -> str:
+    """Return what all entries of the same volume, or directory, have in common."""
+    return re.sub(r"\.[0-9]+$", "", name[len("20260101T000000Z") :])
+
+
+def intent_name(volume: Mapping[str, Any]) -> str:
+    return f"{slug(volume['name'])}-{volume['uid']}.json"
+
+
+def uid_problem(uid: Any) -> str | None:
+    return None if isinstance(uid, str) and _UID.fullmatch(uid) else f"{uid!r} is no uid"
+
+
+def _names(directory: int) -> Iterator[str]:
+    # A descriptor of its own: scandir reads from where the last one stopped.
+    descriptor = os.open(".", OPEN_DIRECTORY, dir_fd=directory)
+    try:
+        yield from os.listdir(descriptor)  # noqa: PTH208 - a descriptor has no path
+    finally:
+        os.close(descriptor)
