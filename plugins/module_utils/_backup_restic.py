@@ -14,7 +14,6 @@ import datetime
 import json
 import os
 import re
-import shutil
 import stat
 import subprocess
 import time
@@ -33,6 +32,7 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._backup_files i
 from ansible_collections.clusterkit.storage.plugins.module_utils._backup_process import Ended, follow, gentle, secret
 from ansible_collections.clusterkit.storage.plugins.module_utils._backup_rsync import wait_for_lock
 from ansible_collections.clusterkit.storage.plugins.module_utils._backup_settings import Result, Settings
+from ansible_collections.clusterkit.storage.plugins.module_utils._beneath import OWN
 
 # Of 2022, in Debian 12. Older ones have neither compression nor a repository that newer ones make.
 MINIMUM = (0, 14, 0)
@@ -56,6 +56,7 @@ class Restic:
     """A repository."""
 
     name = "restic"
+    resumes = False  # it writes into files that are there
 
     def __init__(self, settings: Settings, stages: str = STAGES) -> None:
         self.settings = settings
@@ -240,6 +241,7 @@ class Restic:
         tags += [f"namespace={volume.namespace}"] if volume.namespace else []
         tags += [f"claim={volume.claim}"] if volume.claim else []
         arguments = ["backup", "--json", "--host", TAG, *(word for tag in tags for word in ("--tag", tag))]
+        arguments += ["--exclude", str(stage / "data" / OWN)]
         arguments += ["--dry-run"] if dry else []
         arguments += self._limits()
         state = Progress(time.monotonic())
@@ -362,17 +364,14 @@ class Restic:
         self,
         generation: Generation,
         paths: Sequence[str],
-        target: Path,
+        target: int,
         progress: Callable[[Progress], None],
         descriptors: Sequence[int] = (),
     ) -> None:
-        """Restore a snapshot, or some paths of it, into `target`/data. Raises BackupError."""
+        """Restore a snapshot, or some paths of it, into `data` in an open folder. Raises BackupError."""
         total, files = self.needed(generation, paths)
         state = Progress(time.monotonic(), total_bytes=total, total_files=files)
         before = _used(target)
-        # It writes into files that are there; what an earlier run left behind is not built on.
-        shutil.rmtree(target / "data", ignore_errors=True)
-        (target / "data").mkdir(mode=0o700)
 
         def tick(_pid: int) -> None:
             # It tells nothing itself before 0.16: what the file system has lost is a good guess.
@@ -380,14 +379,14 @@ class Restic:
             progress(state)
 
         includes = [word for path in paths or [""] for word in ("--include", _pattern(f"/data/{path}".rstrip("/")))]
-        arguments = ["restore", "--verify", "--target", str(target), *self._limits(), *includes]
+        arguments = ["restore", "--verify", "--target", ".", *self._limits(), *includes]
         # Since 0.15: holes of sparse files stay holes.
         arguments += ["--sparse"] if (self._version or MINIMUM) >= (0, 15, 0) else []
-        ended = self._run([*arguments, generation.generation], lambda _line: None, tick=tick, descriptors=descriptors)
+        ended = self._run([*arguments, generation.generation], lambda _line: None, tick=tick, cwd=target, descriptors=descriptors)
         if ended.status:
             raise self._failure(ended)
 
-    def compare(self, generation: Generation, paths: Sequence[str], target: Path) -> _backup_files.Comparison:
+    def compare(self, generation: Generation, paths: Sequence[str], target: str) -> _backup_files.Comparison:
         """Compare what was restored with the snapshot; restic itself has compared the content (--verify)."""
         expected: Iterator[Entry] = self.entries(generation)
         if paths:
@@ -400,11 +399,11 @@ class Restic:
         else:
             # Sockets are kept as names that cannot be restored.
             expected = (entry for entry in expected if entry.type != _backup_files.SPECIAL or self._is_there(target, entry))
-        return _backup_files.compare(target / "data", expected, whole=not paths, lossy=True)
+        return _backup_files.compare(f"{target}/data", expected, whole=not paths, lossy=True)
 
     @staticmethod
-    def _is_there(target: Path, entry: Entry) -> bool:
-        path = os.path.join(os.fsencode(target / "data"), entry.path)  # noqa: PTH118 - names are bytes
+    def _is_there(target: str, entry: Entry) -> bool:
+        path = os.path.join(os.fsencode(f"{target}/data"), entry.path)  # noqa: PTH118 - names are bytes
         return os.path.lexists(path) and not stat.S_ISSOCK(os.lstat(path).st_mode)
 
     def sample(self, generation: Generation, share: float, seed: int) -> list[str]:
@@ -424,8 +423,8 @@ def _pattern(path: str) -> str:
     return _GLOB.sub(r"\\\1", path)
 
 
-def _used(place: Path) -> int:
-    found = os.statvfs(place)
+def _used(folder: int) -> int:
+    found = os.statvfs(folder)
     return (found.f_blocks - found.f_bfree) * found.f_frsize
 
 

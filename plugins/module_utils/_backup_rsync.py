@@ -41,6 +41,7 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._backup import 
 from ansible_collections.clusterkit.storage.plugins.module_utils._backup_files import Entry, KnownDigests
 from ansible_collections.clusterkit.storage.plugins.module_utils._backup_process import bytes_read, follow, gentle
 from ansible_collections.clusterkit.storage.plugins.module_utils._backup_settings import Result, Settings
+from ansible_collections.clusterkit.storage.plugins.module_utils._beneath import OWN
 
 MARKER = "clusterkit-backup.json"
 MANIFEST, LIST, DATA, DAMAGED = "manifest.json", "files.list", "data", "damaged.json"
@@ -63,6 +64,7 @@ class Rsync:
     """A folder of generations."""
 
     name = "rsync"
+    resumes = True  # a restore goes on with what an earlier one has left
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -246,10 +248,10 @@ class Rsync:
             progress(state)
 
         result = Result()
-        argv = ["rsync", *_ARCHIVE, *_OUTPUT]
+        argv = ["rsync", *_ARCHIVE, *_OUTPUT, f"--exclude=/{OWN}/"]
         argv += ["--checksum"] if self.settings.checksum else []
         argv += ["--dry-run"] if dry else []
-        argv += [f"--bwlimit={self.settings.bandwidth_of_one}"] if self.settings.bandwidth_of_one else []
+        argv += self._limit()
         argv += [f"--link-dest={base / DATA}" for base in bases]
         argv += ["--", "./", f"{target}/"]
         with contextlib.ExitStack() as stack:
@@ -274,6 +276,10 @@ class Rsync:
             result.complete = False
             result.problems.append(f"not everything could be copied: {ended.words()}")
         return result
+
+    def _limit(self) -> list[str]:
+        limit = self.settings.bandwidth_of_one
+        return [f"--bwlimit={limit}"] if limit else []
 
     @staticmethod
     def _totals(bases: Sequence[Path]) -> dict[str, int]:
@@ -382,11 +388,15 @@ class Rsync:
         self,
         generation: Generation,
         paths: Sequence[str],
-        target: Path,
+        target: int,
         progress: Callable[[Progress], None],
         descriptors: Sequence[int] = (),
     ) -> None:
-        """Copy a generation, or some paths of it, into `target`/data, which may hold a part of it. Raises BackupError."""
+        """Copy a generation, or some paths of it, into `data` in an open folder, which may hold a part of it already.
+
+        Links between its files are kept, links to the repository are none: clients would write into it. Raises
+        BackupError.
+        """
         total, files = self.needed(generation, paths)
         state = Progress(time.monotonic(), total_bytes=total, total_files=files)
 
@@ -398,35 +408,27 @@ class Rsync:
             if text:
                 state.files += 1
 
-        (target / DATA).mkdir(mode=0o700, exist_ok=True)
-        # Links to other names would write into the repository's own files: here nothing is linked, everything is copied.
-        argv = ["rsync", *_ARCHIVE, "--out-format=%i", "--delete"]
-        argv += [f"--bwlimit={self.settings.bandwidth_of_one}"] if self.settings.bandwidth_of_one else []
+        argv = ["rsync", *_ARCHIVE, "--out-format=%i", *self._limit()]
         with contextlib.ExitStack() as stack:
             names = subprocess.DEVNULL
             if paths:
                 names = stack.enter_context(_name_list(paths))
-                # --relative also gives parents their attributes; --delete has nothing to do with single paths.
-                argv.remove("--delete")
                 argv += ["--from0", "--files-from=-", "-r"]
-            argv += ["--", "./", f"{target / DATA}/"]
-            try:
-                source = os.open(self.place(generation) / DATA, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            except OSError as error:
-                raise BackupError(_words(error)) from error
-            stack.callback(os.close, source)
+            else:
+                argv += ["--delete"]
+            argv += ["--", f"{self.place(generation) / DATA}/", f"./{DATA}/"]
             ended = follow(
                 [*gentle(self.settings.nice, self.settings.ionice), *argv],
                 line=line,
                 tick=tick,
-                cwd=source,
+                cwd=target,
                 descriptors=descriptors,
                 stdin=names,
             )
         if ended.status:
             raise BackupError(f"rsync: {ended.words()}")
 
-    def compare(self, generation: Generation, paths: Sequence[str], target: Path) -> _backup_files.Comparison:
+    def compare(self, generation: Generation, paths: Sequence[str], target: str) -> _backup_files.Comparison:
         """Compare what was restored with what was recorded, content included."""
         expected = self.entries(generation)
         if paths:
@@ -435,7 +437,7 @@ class Rsync:
                 for entry in expected
                 if any(f"{os.fsdecode(entry.path)}/".startswith(f"{path}/") for path in paths)
             )
-        return _backup_files.compare(target / DATA, expected, whole=not paths)
+        return _backup_files.compare(f"{target}/{DATA}", expected, whole=not paths)
 
     def sample(self, generation: Generation, share: float, seed: int) -> list[str]:
         """Some files of a generation, others for another seed; [] for all of it."""

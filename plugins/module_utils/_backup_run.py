@@ -324,9 +324,11 @@ def _try_restore(
     try:
         Path(scratch).mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=scratch, prefix="verify-") as folder:
-            check_space(Path(folder), total, files)
-            engine.restore(generation, paths, Path(folder), log.of(generation.key))
-            found = engine.compare(generation, paths, Path(folder))
+            check_space(folder, total, files)
+            with opened(folder) as target:
+                os.mkdir("data", 0o700, dir_fd=target)
+                engine.restore(generation, paths, target, log.of(generation.key))
+            found = engine.compare(generation, paths, folder)
     except OSError as error:
         raise BackupError(f"{error.filename or scratch}: {error.strerror}") from error
     item["files"] = found.compared
@@ -338,7 +340,7 @@ def _try_restore(
     engine.objects(generation)
 
 
-def check_space(folder: Path, needed: int, files: int) -> None:
+def check_space(folder: str, needed: int, files: int) -> None:
     """Raises BackupError when a restore would fill the disk."""
     found = os.statvfs(folder)
     available = found.f_bavail * found.f_frsize
