@@ -2,7 +2,7 @@
 # `make help` lists what there is. Each target installs what it needs.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help python packages collection inventory lab-up lab-down demo unit exportfs lint lock docs-tables sanity package docs test test-long
+.PHONY: help python packages collection inventory lab-up lab-down demo unit exportfs server-dirs lint lock docs-tables sanity package docs test test-long
 
 WORK := .work
 BIN := $(CURDIR)/$(WORK)/venv/bin
@@ -45,6 +45,9 @@ unit: python ## unit and property tests, no lab; at least 95 % of the lines and 
 
 exportfs: python packages ## the server's code with the real exportfs, no lab
 	@$(BIN)/pytest -q tests/exportfs
+
+server-dirs: python packages ## volume_dirs on disks that the tests mount, with links, kills and faults; as root, no lab
+	@$(BIN)/pytest -q tests/server_dirs
 
 lint: python packages collection ## all static checks
 	@scripts/lint

@@ -52,9 +52,21 @@ DATA = "data"
 MANIFEST, RESTORING, PURGING = "manifest.json", "restoring.json", "purging.json"
 MANIFESTS = {MANIFEST: "quarantined", RESTORING: "restoring", PURGING: "purging"}
 INTENTS, TRASH = "intents", "trash"
+RESTORED = "restored-"  # before the name of an intent: the directory is back, the objects may not be
 _NEW = ".clusterkit-new"  # behind a name: a file that is being written
 _MAX_FILE = 64 * 2**20
 _UID = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
+_INTENT_KEYS = frozenset(
+    {"at", "below", "by", "cluster_uid", "device", "directory", "inode", "objects"}
+    | {"owner", "plan", "reason", "scope", "share", "step", "volume"}
+)
+# What a reader may rely on.
+_KEYS = {
+    "Share": frozenset({"shares"}),
+    "Lease": frozenset({"owner", "expires_at"}),
+    "Intent": _INTENT_KEYS,
+    "Manifest": _INTENT_KEYS | {"entry", "quarantined_at"},
+}
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -150,6 +162,9 @@ def read_json(directory: int, name: str, kind: str | Sequence[str]) -> dict[str,
         raise FolderError(f"{name} is no {' or '.join(kinds)}")
     if content.get("schema") != SCHEMA:
         raise FolderError(f"{name} has schema {content.get('schema')!r}; expected {SCHEMA}: use a newer release")
+    missing = sorted(_KEYS[content["kind"]] - set(content))
+    if missing:
+        raise FolderError(f"{name} is damaged: {missing[0]} is missing")
     return content
 
 
@@ -412,7 +427,7 @@ class Folder:
     # Intents -------------------------------------------------------------------------------------------
 
     def intent_names(self) -> list[str]:
-        return sorted(name for name in _names(self.intents) if name.endswith(".json") and name[0] != ".")
+        return sorted(name for name in names_in(self.intents) if name.endswith(".json") and name[0] != ".")
 
     def read_intent(self, name: str) -> dict[str, Any] | None:
         return read_json(self.intents, name, ("Intent", "Manifest"))
@@ -420,7 +435,7 @@ class Folder:
     # Quarantine ----------------------------------------------------------------------------------------
 
     def entry_names(self) -> list[str]:
-        return sorted(_names(self.trash))
+        return sorted(names_in(self.trash))
 
     def open_entry(self, name: str) -> Entry | None:
         """Return a quarantined directory, None when there is none of that name. Raises FolderError, NotBeneath."""
@@ -445,7 +460,7 @@ class Folder:
 
     def remove_entry(self, entry: Entry) -> None:
         """Remove the folder of an entry whose data is gone."""
-        for name in _names(entry.descriptor):
+        for name in names_in(entry.descriptor):
             if name in MANIFESTS or name.endswith(_NEW):
                 os.unlink(name, dir_fd=entry.descriptor)
         os.rmdir(entry.name, dir_fd=self.trash)
@@ -503,7 +518,8 @@ def uid_problem(uid: Any) -> str | None:
     return None if isinstance(uid, str) and _UID.fullmatch(uid) else f"{uid!r} is no uid"
 
 
-def _names(directory: int) -> Iterator[str]:
+def names_in(directory: int) -> Iterator[str]:
+    """The names in an open directory, in no order."""
     # A descriptor of its own: scandir reads from where the last one stopped.
     descriptor = os.open(".", OPEN_DIRECTORY, dir_fd=directory)
     try:

@@ -41,6 +41,7 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._own_folder imp
     Share,
     timestamp,
 )
+from ansible_collections.clusterkit.storage.plugins.module_utils._volume_dirs_conduct import words
 
 KIND = "DirectorySet"
 ARGUMENTS: dict[str, Any] = {
@@ -169,7 +170,7 @@ def read(given: Mapping[str, Any], places: Places) -> Listing:
                 _read_share(listing, share, folder, given, points)
                 _measure_named(listing, share, folder, given, state, deadline)
         except (NotBeneath, OSError) as error:
-            raise ValueError(f"shares: {path}: {_words(error)}") from error
+            raise ValueError(f"shares: {path}: {words(error)}") from error
     strangers = sorted(set(given["only_for"] or ()) - {path for _share, path, _facts in listing.directories})
     listing.problems += [f"only_for: {path} is not among the listed directories" for path in strangers]
     return listing
@@ -199,7 +200,7 @@ def _read_share(
             except FileNotFoundError:
                 continue
             except (NotBeneath, OSError) as error:
-                listing.problems.append(f"parents: {parent}: {_words(error)}")
+                listing.problems.append(f"parents: {parent}: {words(error)}")
     finally:
         os.close(root)
     try:
@@ -209,7 +210,7 @@ def _read_share(
             listing.folders += _intents(share, folder)
             listing.folders += _quarantined(share, folder, objects=given["objects"])
     except (FolderError, OSError) as error:
-        listing.problems.append(f"{share.base}/{OWN}: {_words(error)}")
+        listing.problems.append(f"{share.base}/{OWN}: {words(error)}")
     listing.shares.append(about)
 
 
@@ -313,7 +314,7 @@ def _measure_named(
             try:
                 descriptor = open_below(folder.base, (*share.parts, *parts_below(share.path, path)))
             except (NotBeneath, OSError) as error:
-                listing.problems.append(f"{path}: {_words(error)}")
+                listing.problems.append(f"{path}: {words(error)}")
                 continue
             try:
                 if given["size"]:
@@ -322,7 +323,7 @@ def _measure_named(
                     found = _tree.find_inode(descriptor, inodes) if inodes else None
                     listing.open_by[path] = sorted(inodes[found]) if found is not None else []
             except OSError as error:
-                listing.problems.append(f"{path}: {_words(error)}")
+                listing.problems.append(f"{path}: {words(error)}")
             finally:
                 os.close(descriptor)
 
@@ -396,9 +397,3 @@ def result(listing: Listing, dest: str | None) -> dict[str, Any]:
             record = json.loads(line)
             told[places[record.pop("kind")]].append(record)
     return told
-
-
-def _words(error: Exception) -> str:
-    if isinstance(error, OSError):
-        return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error)
-    return str(error)

@@ -8,10 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from .world import World, mount
-
-from ansible_collections.clusterkit.storage.plugins.module_utils import _beneath  # isort: skip (needs the line above)
+from ansible_collections.clusterkit.storage.plugins.module_utils import _beneath
+from ansible_collections.clusterkit.storage.tests.server_disk import World, mount
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

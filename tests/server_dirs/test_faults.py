@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -13,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.clusterkit.storage.plugins.module_utils import _beneath, _own_folder, _volume_dirs_run
+from ansible_collections.clusterkit.storage.tests.server_disk import OWN, World, content, mount, objects, tree
 
 from .test_killed import CALLS, PLAN, Scene, points, run_traced, spread
-from .world import OWN, World, _beneath, content, mount, objects, tree
 
 DAY = 86400.0
 NOW = 1_800_000_000.0
@@ -253,8 +255,6 @@ def test_lease_is_taken_over(world: World, later: float, more: dict[str, Any], f
 
 def test_lease_that_is_lost_in_the_middle(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody broke it: nothing more is begun."""
-    from .world import _own_folder, _volume_dirs_run
-
     world.present()
     steps = [world.step(world.volume(name)) for name in ("one", "two")]
     entries = []
@@ -278,10 +278,6 @@ def test_lease_that_is_lost_in_the_middle(world: World, monkeypatch: pytest.Monk
 
 
 def test_two_processes_at_the_same_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    import fcntl
-
-    from .world import _own_folder
-
     world.present()
     monkeypatch.setattr(_own_folder, "_LOCK_SECONDS", 0.2)
     with (world.own / "lock").open() as stream:

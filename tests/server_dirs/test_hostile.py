@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from .world import OWN, World, fill, mount, objects, tree
+from ansible_collections.clusterkit.storage.tests.server_disk import OWN, World, fill, mount, objects, tree
 
 Step = dict[str, Any]
 ANYWHERE = {"device": 1, "inode": 4711}
@@ -429,6 +428,12 @@ def _immutable(world: World) -> list[Step]:
 # --- what a client puts where our folder belongs -----------------------------------------------------------
 
 
+def make_directory(path: Path, mode: int, owner: int) -> None:
+    path.mkdir()
+    path.chmod(mode)
+    os.chown(path, owner, owner)
+
+
 def folder_is(world: World, make: Callable[[Path], Any]) -> list[Step]:
     (world.own / "share.json").unlink()
     world.own.rename(world.disk / "was-ours")
@@ -442,10 +447,10 @@ case("our folder is a link", "arguments", "is no plain directory")(
 case("our folder is a file", "arguments", "is no plain directory")(lambda w: folder_is(w, lambda p: p.write_text("x")))
 case("our folder is a pipe", "arguments", "is no plain directory")(lambda w: folder_is(w, os.mkfifo))
 case("our folder is somebody else's", "arguments", "belongs to user 1000")(
-    lambda w: folder_is(w, lambda p: (p.mkdir(0o700), os.chown(p, 1000, 1000)))
+    lambda w: folder_is(w, lambda p: make_directory(p, 0o700, 1000))
 )
 case("our folder is open to all", "arguments", "with mode 0777")(
-    lambda w: folder_is(w, lambda p: (p.mkdir(), p.chmod(0o777)))
+    lambda w: folder_is(w, lambda p: make_directory(p, 0o777, 0))
 )
 
 
@@ -584,9 +589,14 @@ in_trash("restored", "the place is taken by a link", "refused", "is there alread
     lambda w, e: (w.share / "volume").symlink_to(w.outside)
 )
 in_trash("restored", "what it lay in is gone", "refused", "is not there any more")(lambda w, e: rewrite(e, below="a/b"))
-in_trash("restored", "what it lay in is a link", "refused", "symbolic link")(
-    lambda w, e: [rewrite(e, below="link/b"), (w.share / "link").symlink_to(w.outside)][0]
-)
+
+
+@in_trash("restored", "what it lay in is a link", "refused", "symbolic link")
+def _parent_link(world: World, entry: Path) -> None:
+    rewrite(entry, below="link/b")
+    (world.share / "link").symlink_to(world.outside)
+
+
 in_trash("restored", "to another place with dots", "arguments", '".."')(
     lambda w, e: {"step": {"directory": f"{w.share}/../x"}}
 )
@@ -608,7 +618,8 @@ def _parent_mount(world: World, entry: Path) -> None:
 @in_trash("purged", "links that lead out", "changed")
 def _links_out(world: World, entry: Path) -> Any:
     data = entry / "data"
-    for number, target in enumerate((world.outside, world.disk, world.share, "/", "..", "../../..", ".", "nothing")):
+    targets = [*map(str, (world.outside, world.disk, world.share)), "/", "..", "../../..", ".", "nothing"]
+    for number, target in enumerate(targets):
         (data / f"link{number}").symlink_to(target)
         (data / f"sub/link{number}").symlink_to(target)
     (data / "file-link").symlink_to(world.outside / "file")

@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from .world import OWN, World, content, fill, objects, tree
+from ansible_collections.clusterkit.storage.tests.server_disk import OWN, World, content, fill, objects, tree
 
 # All that may change a file system; openat does when it creates.
 CALLS = "mkdir,mkdirat,rename,renameat,renameat2,unlink,unlinkat,rmdir,link,linkat,symlinkat,write,pwrite64,fsync"
@@ -141,7 +140,7 @@ def run_traced(scene: Scene, log: Path, *inject: str) -> int:
     if not child:
         try:
             os.kill(os.getpid(), signal.SIGSTOP)  # until strace holds this process
-            status = bool(scene.do().problem)
+            status = int(bool(scene.do().problem))
         except ValueError:
             os._exit(1)
         except BaseException:

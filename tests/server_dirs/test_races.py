@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-
-from .world import OWN, World, _volume_dirs_run, content, fill, tree
+from ansible_collections.clusterkit.storage.plugins.module_utils import _volume_dirs_quarantine
+from ansible_collections.clusterkit.storage.tests.server_disk import OWN, World, content, fill, tree
 
 EXCHANGE = 2  # RENAME_EXCHANGE
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -143,14 +143,14 @@ def test_files_that_are_written_all_the_time(world: World, monkeypatch: pytest.M
     step = world.of_volume(volume, scope="content", objects={"volume": {"metadata": {"uid": "0e2c-4711"}}})
     world.run("intended", step)
     names = itertools.count()
-    rename = _volume_dirs_run.rename_to_free_name
+    rename = _volume_dirs_quarantine.rename_to_free_name
 
     def write_more(*arguments: Any) -> None:
         (volume / f"new{next(names)}").write_text("x")
         rename(*arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr(_volume_dirs_run, "rename_to_free_name", write_more)
+        patched.setattr(_volume_dirs_quarantine, "rename_to_free_name", write_more)
         outcome = world.run("quarantined", step)
     assert outcome.items[0]["state"] == "failed" and "somebody keeps writing" in outcome.problem
     assert outcome.changed

@@ -8,8 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.clusterkit.storage.tests.server_disk import (
+    CLUSTER,
+    OTHER_CLUSTER,
+    World,
+    content,
+    objects,
+    tree,
+)
 
-from .world import CLUSTER, OTHER_CLUSTER, World, content, objects, tree
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path, mounts=False)
 
 
 @pytest.fixture
@@ -116,16 +127,12 @@ def test_content_of_a_volume_that_is_an_export_of_its_own(ready: World) -> None:
     assert after.pop("")[0] == before.pop("")[0] and after == before
 
 
-def test_content_of_a_share_that_holds_the_folder_itself(tmp_path: Path) -> None:
-    world = World(tmp_path)
-    world.table.write_text(f"{world.disk}\t*(rw)\n{world.share}\t*(rw)\n")
-    world.present()
-    assert (world.share / ".clusterkit").exists(), "the disk is exported, so the folder is in the share"
-    step = world.of_volume(world.share, scope="content", objects=objects())
-    world.run("intended", step)
-    assert states(world.run("quarantined", step)) == ["changed"]
-    assert [path.name for path in world.share.iterdir()] == [".clusterkit"]
-    assert world.info()["directories"] == []
+def test_content_of_a_share_that_holds_the_folder_itself(ready: World) -> None:
+    step = ready.of_volume(ready.share, scope="content", objects=objects())
+    ready.run("intended", step)
+    assert states(ready.run("quarantined", step)) == ["changed"]
+    assert [path.name for path in ready.share.iterdir()] == [".clusterkit"]
+    assert ready.info()["directories"] == []
 
 
 def test_nothing_without_the_note_of_the_cluster(world: World) -> None:

@@ -1,39 +1,29 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A file server's disk in a mount namespace of the tests' own: shares, volumes, and what lies around them.
+"""A file server's disk for tests of volume_dirs: shares, volumes, and what lies around them.
 
-No nfsd: that its kernel code names open files as these tests write them is proven on the lab, not here.
+No nfsd: that its kernel code names open files as these tests write them has to be seen on the lab.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import runpy
 import stat
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-runpy.run_path(str(ROOT / "tests/unit/conftest.py"))  # the import name of the collection
-
-from ansible.module_utils.common.arg_spec import ArgumentSpecValidator  # noqa: E402 (needs the lines above)
-from ansible_collections.clusterkit.storage.plugins.module_utils import (  # noqa: E402 (as above)
-    _beneath,
-    _own_folder,
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible_collections.clusterkit.storage.plugins.module_utils import (
     _volume_dirs,
     _volume_dirs_info,
     _volume_dirs_run,
 )
-from ansible_collections.clusterkit.storage.plugins.module_utils._beneath import OWN  # noqa: E402 (as above)
-from ansible_collections.clusterkit.storage.plugins.module_utils._own_folder import Places  # noqa: E402 (as above)
-from ansible_collections.clusterkit.storage.plugins.module_utils._volume_dirs_run import Outcome  # noqa: E402 (as above)
-
-__all__ = ["OWN", "_beneath", "_own_folder", "_volume_dirs_run"]
+from ansible_collections.clusterkit.storage.plugins.module_utils._beneath import OWN
+from ansible_collections.clusterkit.storage.plugins.module_utils._own_folder import Places
+from ansible_collections.clusterkit.storage.plugins.module_utils._volume_dirs_conduct import Outcome
 
 CLUSTER = "6f0a3c52-8a9e-4b55-9a0e-2f1f7f1a9c11"
 OTHER_CLUSTER = "00000000-8a9e-4b55-9a0e-2f1f7f1a9c11"
@@ -59,9 +49,12 @@ def mount(*words: str | Path) -> None:
 
 
 class World:
-    """`disk` is a file system of its own; `share` is exported, `disk` is not; beside them lies what must not change."""
+    """`disk` is a file system of its own; `share` is exported, `disk` is not; beside them lies what must not change.
 
-    def __init__(self, folder: Path, *, disk: Path | None = None) -> None:
+    Without mounts nobody knows what is exported, and `.clusterkit` is in the share.
+    """
+
+    def __init__(self, folder: Path, *, disk: Path | None = None, mounts: bool = True) -> None:
         self.folder = folder
         self.outside = folder / "outside"
         self.disk = disk or folder / "disk"
@@ -72,13 +65,15 @@ class World:
         self.outside.mkdir()
         if disk is None:
             self.disk.mkdir()
-            mount("-t", "tmpfs", "tmpfs", self.disk)
+            if mounts:
+                mount("-t", "tmpfs", "tmpfs", self.disk)
         self.share.mkdir()
         for place in (self.outside, self.disk / "precious", self.share / "neighbour"):
             fill(place)
         (self.nfsd / "clients").mkdir(parents=True)
         (self.nfsd / "versions").write_text("-3 +4 +4.1 +4.2\n")
-        self.table.write_text(f"{self.share}\t10.0.0.0/8(rw,sync)\n")
+        if mounts:
+            self.table.write_text(f"{self.share}\t10.0.0.0/8(rw,sync)\n")
 
     @property
     def places(self) -> Places:
@@ -128,7 +123,7 @@ class World:
     def step(self, directory: str | Path, **more: Any) -> dict[str, Any]:
         """A step on a directory as it is now."""
         if "precondition" not in more:
-            found = os.stat(directory, follow_symlinks=False)
+            found = Path(directory).lstat()
             more["precondition"] = {"device": found.st_dev, "inode": found.st_ino}
         return {"id": "00001", "share": str(self.share), "directory": str(directory), **more}
 
@@ -192,7 +187,7 @@ def tree(place: Path, *without: Path) -> dict[str, tuple[Any, ...]]:
             digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
             about += (found.st_size, found.st_mtime_ns, digest)
         elif stat.S_ISLNK(found.st_mode):
-            about += (os.readlink(path),)
+            about += (str(Path(path).readlink()),)
         elif stat.S_ISDIR(found.st_mode) and path not in touched:
             about += (found.st_mtime_ns,)
         seen[path] = about
@@ -204,7 +199,7 @@ def _paths(place: str, left_out: set[str]) -> Iterator[str]:
         return
     yield place
     if stat.S_ISDIR(os.lstat(place).st_mode):
-        for name in sorted(os.listdir(place)):
+        for name in sorted(each.name for each in Path(place).iterdir()):
             yield from _paths(f"{place}/{name}", left_out)
 
 
