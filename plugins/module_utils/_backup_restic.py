@@ -40,13 +40,13 @@ TAG, INCOMPLETE = "clusterkit", "incomplete"
 STAGES = "/run/clusterkit.storage/backup"
 
 # The directory of the volume is the working directory; a bind mount of it has nothing of what is mounted below it.
-_IN_NAMESPACE = (
-    'mount -c --bind . "$1/data" && mount -o remount,bind,ro "$1/data" && cd "$1" && shift && exec "$@"'
-)
+_IN_NAMESPACE = 'mount -c --bind . "$1/data" && mount -o remount,bind,ro "$1/data" && cd "$1" && shift && exec "$@"'
 _NAMESPACE = ["unshare", "--mount", "--propagation", "private", "--", "sh", "-c", _IN_NAMESPACE, "sh"]
 
 # Exit statuses of restic 0.17 and newer, and what older ones say instead.
-_NO_REPOSITORY = re.compile(r"Is there a repository at the following location|unable to open config file|repository does not exist")
+_NO_REPOSITORY = re.compile(
+    r"Is there a repository at the following location|unable to open config file|repository does not exist"
+)
 _WRONG_PASSWORD = re.compile(r"wrong password or no key found")
 _LOCKED = re.compile(r"unable to create lock|already locked")
 _GLOB = re.compile(r"([\\*?\[\]])")
@@ -148,7 +148,9 @@ class Restic:
         found = re.search(r"restic (\d+)\.(\d+)\.(\d+)", said)
         self._version = tuple(map(int, found.groups())) if found else MINIMUM
         if self._version < MINIMUM:
-            raise BackupError(f"{said.split(' compiled')[0]} is too old; expected {'.'.join(map(str, MINIMUM))} or newer")
+            raise BackupError(
+                f"{said.split(' compiled')[0]} is too old; expected {'.'.join(map(str, MINIMUM))} or newer"
+            )
 
     # --- what there is ---------------------------------------------------------------------------------
 
@@ -382,7 +384,9 @@ class Restic:
         arguments = ["restore", "--verify", "--target", ".", *self._limits(), *includes]
         # Since 0.15: holes of sparse files stay holes.
         arguments += ["--sparse"] if (self._version or MINIMUM) >= (0, 15, 0) else []
-        ended = self._run([*arguments, generation.generation], lambda _line: None, tick=tick, cwd=target, descriptors=descriptors)
+        ended = self._run(
+            [*arguments, generation.generation], lambda _line: None, tick=tick, cwd=target, descriptors=descriptors
+        )
         if ended.status:
             raise self._failure(ended)
 
@@ -398,7 +402,9 @@ class Restic:
             )
         else:
             # Sockets are kept as names that cannot be restored.
-            expected = (entry for entry in expected if entry.type != _backup_files.SPECIAL or self._is_there(target, entry))
+            expected = (
+                entry for entry in expected if entry.type != _backup_files.SPECIAL or self._is_there(target, entry)
+            )
         return _backup_files.compare(f"{target}/data", expected, whole=not paths, lossy=True)
 
     @staticmethod

@@ -172,7 +172,9 @@ class Rsync:
     def back_up(self, volume: Volume, source: int, progress: Callable[[Progress], None], *, dry: bool) -> Result:
         """Make a generation of an open directory. Raises BackupError; the generations that are there stay as they are."""
         if dry:
-            return self._copy(volume, source, progress, Path("/.clusterkit-backup-none"), self._newest(volume), dry=True)
+            return self._copy(
+                volume, source, progress, Path("/.clusterkit-backup-none"), self._newest(volume), dry=True
+            )
         folder = self.root / volume.key
         try:
             # Volumes may be private; what they hold must not become readable by its copy.
@@ -535,7 +537,9 @@ def _count(source: int, state: Progress) -> None:
 
 def _folders(place: Path) -> list[Path]:
     with contextlib.suppress(OSError):
-        return sorted(each for each in place.iterdir() if each.is_dir() and not each.is_symlink() and each.name[0] != ".")
+        return sorted(
+            each for each in place.iterdir() if each.is_dir() and not each.is_symlink() and each.name[0] != "."
+        )
     return []
 
 

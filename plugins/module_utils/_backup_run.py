@@ -91,6 +91,34 @@ class Outcome:
         return f"{count}: " + "; ".join(self.problems[:5]) + ("; ..." if len(self.problems) > 5 else "")
 
 
+# --- modules -----------------------------------------------------------------------------------------------
+
+
+def refuse(module: Any, problems: Sequence[str]) -> None:
+    """End a module when its arguments are wrong, before anything is looked at."""
+    if problems:
+        module.fail_json(msg="nothing was done: " + "; ".join(problems), problems=list(problems))
+
+
+@contextlib.contextmanager
+def told(module: Any) -> Iterator[None]:
+    """End a module with what concerns the whole of it."""
+    try:
+        yield
+    except BackupError as error:
+        module.fail_json(msg=f"nothing was done: {error}", problems=[str(error)])
+
+
+def conclude(module: Any, outcome: Outcome, **more: Any) -> None:
+    """End a module with all results, also when some are bad."""
+    for warning in outcome.warnings:
+        module.warn(warning)
+    result = {"changed": outcome.changed, "volumes": outcome.items, "diff": outcome.diff, **more}
+    if outcome.problems:
+        module.fail_json(msg=outcome.message, problems=outcome.problems, **result)
+    module.exit_json(**result)
+
+
 # --- backup ------------------------------------------------------------------------------------------------
 
 
@@ -219,7 +247,9 @@ def _apply_retention(engine: Engine, outcome: Outcome, retention: Mapping[str, A
 # --- listing -----------------------------------------------------------------------------------------------
 
 
-def listing(settings: Settings, wanted: Sequence[Mapping[str, Any]], namespaces: Sequence[str], *, objects: str) -> list[Item]:
+def listing(
+    settings: Settings, wanted: Sequence[Mapping[str, Any]], namespaces: Sequence[str], *, objects: str
+) -> list[Item]:
     """Generations as data, oldest first; with the objects of all, of the latest good ones, or of none.
 
     Raises BackupError.
@@ -274,7 +304,8 @@ def verify(
     with ThreadPoolExecutor(max_workers=settings.parallel) as pool:
         outcome.items = list(
             pool.map(
-                lambda item: _verify_one(item, engine, there, log, sample, scratch, number, check_mode=check_mode), items
+                lambda item: _verify_one(item, engine, there, log, sample, scratch, number, check_mode=check_mode),
+                items,
             )
         )
     for item in outcome.items:

@@ -22,6 +22,7 @@ REPOSITORY_ARGUMENTS: dict[str, Any] = {
     "backend_options": {"type": "list", "elements": "str", "default": []},
 }
 COPY_ARGUMENTS: dict[str, Any] = {
+    "parallel": {"type": "int", "default": 2},
     "bandwidth": {"type": "int", "default": 0},
     "nice": {"type": "int", "default": 10},
     "ionice": {"type": "str", "choices": ["none", "best-effort", "idle"], "default": "best-effort"},

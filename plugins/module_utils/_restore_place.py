@@ -15,6 +15,7 @@ import ctypes
 import errno
 import fcntl
 import hashlib
+import json
 import os
 import stat
 import struct
@@ -42,7 +43,6 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._own_folder imp
     FolderError,
     Share,
     names_in,
-    read_json,
     slug,
     timestamp,
     write_json,
@@ -85,7 +85,20 @@ class Stage:
         self.descriptor = descriptor
 
     def read(self) -> dict[str, Any] | None:
-        return read_json(self.descriptor, STATE, "Restore")
+        """Return how far an earlier run came, None for a new stage. Raises BackupError."""
+        try:
+            descriptor = os.open(STATE, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.descriptor)
+        except FileNotFoundError:
+            return None
+        try:
+            with os.fdopen(descriptor, "rb") as stream:
+                state = json.loads(stream.read())
+            if state["kind"] == "Restore" and state["schema"] == _own_folder.SCHEMA:
+                return dict(state)
+            what = f"has schema {state['schema']!r}"
+        except (ValueError, KeyError, TypeError) as error:
+            what = f"cannot be read ({error})"
+        raise BackupError(f"{STATE} of {self.name} {what}; expected schema {_own_folder.SCHEMA}")
 
     def write(self, content: Mapping[str, Any]) -> None:
         write_json(self.descriptor, STATE, content)

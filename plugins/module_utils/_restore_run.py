@@ -129,7 +129,9 @@ class _Run:
         directory = item["server_dir"].rstrip("/")
         try:
             share = _own_folder.find_share(
-                (item.get("share") or directory.rpartition("/")[0] or "/").rstrip("/") or "/", self.mounts, self.exported
+                (item.get("share") or directory.rpartition("/")[0] or "/").rstrip("/") or "/",
+                self.mounts,
+                self.exported,
             )
             folder = Folder(share.base, self.places)
             stack.callback(folder.close)
@@ -218,7 +220,9 @@ class _Run:
         item["seconds"] = round(time.monotonic() - began, 3)
         if not self.check_mode:
             words = f"failed: {item['msg']}" if item["failed"] else f"generation {item['generation']} restored"
-            self.log.write(f"{_backup.rfc3339(time.time())} {key}: {words} to {item['server_dir']}, {item['files']} files")
+            self.log.write(
+                f"{_backup.rfc3339(time.time())} {key}: {words} to {item['server_dir']}, {item['files']} files"
+            )
         return item
 
     def _do(self, generation: Generation, target: Target, item: Item) -> None:
@@ -229,9 +233,10 @@ class _Run:
             self._check_open_state(target)
             check_space(target.folder.base_path, item["bytes"], item["files"])
             return
-        with _restore_place.stages(target.folder, create=True) as above, _restore_place.opened_stage(
-            above, target.stage_name, _wait, create=True
-        ) as (stage, lock):
+        with (
+            _restore_place.stages(target.folder, create=True) as above,
+            _restore_place.opened_stage(above, target.stage_name, _wait, create=True) as (stage, lock),
+        ):
             state = _restore_place.new_state(target, generation.key, generation.generation, item["paths"])
             # Before hours are spent on it, and again when it matters.
             self._check_open_state(target)
@@ -243,7 +248,7 @@ class _Run:
                 self._check_open_state(target)
                 entry = _restore_place.place(target, stage, state)
         if entry:
-            item["quarantined"] = f"{target.folder.base_path}/{OWN}/{TRASH}/{entry}"
+            item["quarantined"] = f"{target.folder.base_path.rstrip(chr(47))}/{OWN}/{TRASH}/{entry}"
 
     def _fill(
         self, generation: Generation, target: Target, stage: Stage, lock: int, state: Mapping[str, Any], item: Item
@@ -255,9 +260,7 @@ class _Run:
             stage.empty()
         stage.write(state)
         left = stage.data() is not None
-        check_space(
-            f"/proc/self/fd/{stage.descriptor}", *((0, 0) if left else (item["bytes"], item["files"]))
-        )
+        check_space(f"/proc/self/fd/{stage.descriptor}", *((0, 0) if left else (item["bytes"], item["files"])))
         with contextlib.suppress(FileExistsError):
             os.mkdir(DATA, 0o700, dir_fd=stage.descriptor)
         if target.scope != WHOLE:
