@@ -62,6 +62,7 @@ class Restic:
         self.settings = settings
         self.stages = Path(stages)
         self._version: tuple[int, ...] = ()
+        self._listed: dict[str, list[Entry]] = {}
 
     # --- calling it ------------------------------------------------------------------------------------
 
@@ -127,12 +128,14 @@ class Restic:
     def prepare(self, *, create: bool, check_mode: bool) -> bool:
         """Look whether the repository is there; tell whether it was, or would be, made. Raises BackupError."""
         self._check_version()
+        if not create:
+            return False  # whatever is called next says what is wrong
         config: list[bytes] = []
         ended = self._run(["cat", "config", "--no-lock"], config.append)
         if not ended.status:
             return False
         failure = self._failure(ended)
-        if not create or not (ended.status == 10 or _NO_REPOSITORY.search(ended.errors)):
+        if not (ended.status == 10 or _NO_REPOSITORY.search(ended.errors)):
             raise failure
         if not check_mode:
             self._ask("init", "--quiet")
@@ -184,6 +187,12 @@ class Restic:
 
     def entries(self, generation: Generation) -> Iterator[Entry]:
         """The recorded files. Raises BackupError."""
+        return iter(self._entries(generation))
+
+    def _entries(self, generation: Generation) -> list[Entry]:
+        """Each call takes about a second: what one restore needs twice is kept until then."""
+        if generation.generation in self._listed:
+            return self._listed[generation.generation]
         found: list[Entry] = []
 
         def line(text: bytes) -> None:
@@ -195,7 +204,8 @@ class Restic:
         ended = self._run(["ls", "--json", "--no-lock", generation.generation], line)
         if ended.status:
             raise self._failure(ended)
-        return iter(found)
+        self._listed[generation.generation] = found
+        return found
 
     # --- backing up ------------------------------------------------------------------------------------
 
@@ -405,6 +415,7 @@ class Restic:
             expected = (
                 entry for entry in expected if entry.type != _backup_files.SPECIAL or self._is_there(target, entry)
             )
+        self._listed.pop(generation.generation, None)
         return _backup_files.compare(f"{target}/data", expected, whole=not paths, lossy=True)
 
     @staticmethod

@@ -134,8 +134,8 @@ def back_up(
     engine = engine_of(settings)
     outcome = Outcome()
     log = ProgressLog(settings.progress_file, settings.progress_interval)
-    # One volume finds out by itself what there is to say, which saves a second of deriving the key.
-    if create or len(volumes) != 1 or isinstance(engine, Rsync):
+    # Without create, restic itself says what there is to say: asking first takes it a second, to derive the key.
+    if create or isinstance(engine, Rsync):
         outcome.created = engine.prepare(create=create, check_mode=check_mode)
         if outcome.created:
             where = _backup.without_credentials(settings.repository)

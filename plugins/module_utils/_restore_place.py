@@ -200,6 +200,7 @@ def place(target: Target, stage: Stage, record: Mapping[str, Any]) -> str:
     try:
         stage.write({
             **record, "state": PLACING, "entry": entry_name, "inode": data.st_ino, "names": _names(target, stage, record),
+            "times": [data.st_atime_ns, data.st_mtime_ns],
         })  # fmt: skip
     except BaseException:
         _forget(folder, entry_name)
@@ -357,6 +358,7 @@ def _finish_names(target: Target, stage: Stage, state: Mapping[str, Any]) -> boo
                     with contextlib.suppress(FileNotFoundError):
                         rename_to_free_name(live, name, old, name)
             _copy_attributes(new, live)
+            os.utime(live, ns=tuple(state["times"]))  # before it was emptied
         for descriptor in (live, old, new):
             sync(descriptor)
     return True
