@@ -38,6 +38,8 @@ _COMMON = {
     "deprecations",
     "exception",
 }
+# And of one that names a file as dest (AnsibleModule.add_path_info).
+_OF_FILES = {"uid", "gid", "owner", "group", "mode", "state", "size", "secontext"}
 
 
 def _strings(path: Path) -> dict[str, str]:
@@ -96,7 +98,8 @@ def contradictions(module: str, result: Mapping[str, Any]) -> list[str]:
     None stands for "not known" wherever a value is documented.
     """
     promised = returned(module)
-    told = {name: value for name, value in result.items() if name not in _COMMON or name in promised}
+    added = _COMMON | _OF_FILES if result.get("dest") else _COMMON
+    told = {name: value for name, value in result.items() if name not in added or name in promised}
     wrong = list(_contradictions(promised, told, module))
     when = {"always"} if result.get("failed") else {"always", "success"}
     wrong += [

@@ -83,3 +83,31 @@ options:
           - Whether the provisioner of the volume is stopped. Volumes without a provisioner are not abandoned.
         type: bool
 """
+
+    CHANGES = r"""
+options:
+  plan:
+    description:
+      - A file that M(clusterkit.storage.storage_plan) wrote, on the machine where the module runs. Exactly its steps
+        are done, with the request that it was made for. What has changed since the plan was made is left alone and
+        reported as V(stale), unless it has what the plan wants already.
+      - What became of each step is written to a file beside it, whose name ends in C(.result.jsonl); nothing is written
+        in check mode.
+    type: path
+  max_changes:
+    description:
+      - At most so many objects may change, as a count such as V(50), or as V(10%) of all volumes of the cluster,
+        rounded up. If more would change, nothing is done and the module fails.
+    type: str
+  on_error:
+    description:
+      - V(continue) does all that can be done and fails at the end. V(stop) begins nothing if one of the objects that
+        are named, or of O(plan), is refused or not there, and nothing more once a change has failed.
+    type: str
+    choices: [continue, stop]
+    default: continue
+  wait_timeout:
+    description: Seconds to wait at most.
+    type: int
+    default: 120
+"""

@@ -6,11 +6,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ansible_collections.clusterkit.storage.plugins.module_utils import _directories, _export_list, _exports
+from ansible_collections.clusterkit.storage.plugins.module_utils import _directories, _export_list, _export_options
 
 
 def export_problems(exports: Sequence[Mapping[str, Any]], allow_world: bool = False) -> list[str]:
-    return _export_list.read_list(exports, allow_world=allow_world, dialect=_exports.NEWEST)[1]
+    return _export_list.read_list(exports, allow_world=allow_world, dialect=_export_options.NEWEST)[1]
 
 
 class FilterModule:

@@ -8,39 +8,34 @@ and makes the connection pool. Its model objects are left out: they cost ten tim
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import re
 import ssl
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from multiprocessing.pool import ThreadPool
 from typing import Any, TypeVar
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
-try:
+from ansible_collections.clusterkit.storage.plugins.module_utils._api_access import WORKERS, Access
+
+with contextlib.suppress(ImportError):  # told by ApiModule
     import urllib3
-    from kubernetes.client.rest import RESTClientObject
-
-    HAS_KUBERNETES = True
-except ImportError:  # told by ApiModule
-    HAS_KUBERNETES = False
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 MERGE_PATCH = "application/merge-patch+json"
-WORKERS = 16
 PAGE = 500
 _RETRIED = {429, 500, 502, 503, 504}
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 10.0
 # An API that never answered is more likely a wrong address than a short outage.
 _FIRST_CONTACT = 10.0
 _RESTARTS = 3
-# Tokens that expire are renewed well before.
-_TOKEN_SECONDS = 10.0
 _CONTINUE = re.compile(rb'"metadata":\{[^{}]*?"continue":"([^"\\]+)"')
 
 
@@ -83,58 +78,6 @@ class Listing:
     items: list[Any]
     resource_version: str
     date: float  # by the API server's clock, when the first page was made
-
-
-@dataclass
-class Access:
-    """Where the API is and how to get in; C(headers) is asked for each request since tokens are renewed."""
-
-    host: str
-    pool: Any
-    headers: Callable[[], Any]
-
-    @classmethod
-    def of(cls, configuration: Any, headers: Mapping[str, Sequence[str]], secrets: set[str]) -> Access:
-        """C(configuration) is a kubernetes.client.Configuration; tokens that come up are added to C(secrets)."""
-        configuration.connection_pool_maxsize = WORKERS
-        configuration.retries = False
-        kept: list[Any] = []
-
-        def all_headers() -> Any:
-            if not kept or time.monotonic() > kept[0]:
-                kept[:] = [time.monotonic() + _TOKEN_SECONDS, _headers(configuration, headers, secrets)]
-            return kept[1]
-
-        manager, host = RESTClientObject(configuration).pool_manager, configuration.host.rstrip("/")
-        if isinstance(manager, urllib3.ProxyManager):
-            return cls(host, manager, all_headers)
-        return cls(urlsplit(host).path, _Host(manager.connection_from_url(host)), all_headers)
-
-
-class _Host:
-    """The connections to one host; a manager finds them anew for each request, which takes as long as the rest."""
-
-    def __init__(self, pool: Any) -> None:
-        self._pool = pool
-
-    def request(self, method: str, path: str, **options: Any) -> Any:
-        return self._pool.request(method, path, assert_same_host=False, **options)
-
-
-def _headers(configuration: Any, more: Mapping[str, Sequence[str]], secrets: set[str]) -> Any:
-    """Renews a token that expires; those of a kubeconfig are read anew for it."""
-    found = urllib3.HTTPHeaderDict({"Accept": "application/json", "User-Agent": "clusterkit.storage"})
-    for name, values in more.items():
-        for value in values:
-            found.add(name, value)
-    for setting in configuration.auth_settings().values():
-        if setting["value"]:
-            found[setting["key"]] = setting["value"]
-            secrets.add(setting["value"].split(" ")[-1])
-    if configuration.username and configuration.password and "authorization" not in found:
-        found.extend(urllib3.make_headers(basic_auth=f"{configuration.username}:{configuration.password}"))
-    several = any(len(values) > 1 for values in more.values())
-    return found if several else dict(found.items())
 
 
 class Api:

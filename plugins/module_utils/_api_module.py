@@ -4,18 +4,16 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-from ansible_collections.clusterkit.storage.plugins.module_utils._api import (
-    HAS_KUBERNETES,
-    Access,
-    Api,
-    ApiError,
-    Patience,
-)
+from ansible_collections.clusterkit.storage.plugins.module_utils._api import Api, ApiError, Patience
+from ansible_collections.clusterkit.storage.plugins.module_utils._api_access import HAS_KUBERNETES, Access
+from ansible_collections.clusterkit.storage.plugins.module_utils._changes import Outcome
+from ansible_collections.clusterkit.storage.plugins.module_utils._files import replace_file
 from ansible_collections.kubernetes.core.plugins.module_utils.args_common import AUTH_ARG_MAP, AUTH_ARG_SPEC
 
 try:
@@ -60,6 +58,33 @@ class ApiModule(AnsibleModule):  # type: ignore[misc] # ansible-core has no type
         access.headers()
         patience = Patience(self.params["request_timeout"], self.params["retry_timeout"])
         return Api(access, patience, dry_run=self.check_mode)
+
+    def carry_out(self, kind: str, do: Callable[..., Outcome], dest: str | None) -> None:
+        """End with what C(do) tells of each item, or with the error that kept it from beginning.
+
+        C(kind) of the items is C(volume) or C(claim). C(dest) gets all of them as lines of JSON, outside of check mode;
+        those that are unchanged are then left out of the result.
+        """
+        try:
+            done = do(self.client(), self.params, check_mode=self.check_mode, diff=self._diff)
+        except (ApiError, ValueError) as error:
+            self.fail_json(msg=str(error))
+        result: dict[str, Any] = {"changed": done.changed, f"{kind}s": done.items, **done.more}
+        problems = [done.problem] if done.problem else []
+        if dest and not self.check_mode:
+            try:
+                replace_file(dest, "".join(json.dumps(one, sort_keys=True) + "\n" for one in done.items), mode=0o600)
+                # There may be tens of thousands, and the controller reads them all.
+                result |= {"dest": dest, f"{kind}s": [one for one in done.items if one["state"] != "unchanged"]}
+            except OSError as error:
+                problems.append(f"{dest} cannot be written: {error}")
+        if done.plan_id:
+            result["plan_id"] = done.plan_id
+        if done.diffs:
+            result["diff"] = done.diffs
+        if problems:
+            self.fail_json(msg="; ".join(problems), **result)
+        self.exit_json(**result)
 
 
 def access_arguments(parameters: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> dict[str, Any]:

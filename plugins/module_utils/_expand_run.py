@@ -7,19 +7,26 @@ from __future__ import annotations
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.clusterkit.storage.plugins.module_utils import _expand, _listing, _plan, _quantity, _volume_set
+from ansible_collections.clusterkit.storage.plugins.module_utils import (
+    _changes,
+    _expand,
+    _listing,
+    _plan,
+    _quantity,
+    _volume_set,
+)
 from ansible_collections.clusterkit.storage.plugins.module_utils._api import Api, ApiError, path_of
+from ansible_collections.clusterkit.storage.plugins.module_utils._changes import BAD, Item, Outcome
 from ansible_collections.clusterkit.storage.plugins.module_utils._expand import Growth, name_of
 from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import Volume
 
-Item = dict[str, Any]
 # Three are enough unless somebody works against it.
 _MOST_CHANGES = 9
-_BAD = ("stale", "failed", "not_started")
 
 
 @dataclass
@@ -29,20 +36,6 @@ class Cluster:
     volumes: dict[str, Volume]
     claims: list[dict[str, Any]]
     classes: dict[str, Any]
-
-
-@dataclass
-class Outcome:
-    items: list[Item]
-    diffs: list[dict[str, str]]
-    quotas: list[dict[str, Any]] = field(default_factory=list)
-    shares: list[dict[str, Any]] = field(default_factory=list)
-    problem: str = ""
-    plan_id: str | None = None
-
-    @property
-    def changed(self) -> bool:
-        return any(item.get("done") for item in self.items)
 
 
 def read(api: Api, servers: Sequence[Mapping[str, Any]]) -> Cluster:
@@ -57,9 +50,7 @@ def expand(api: Api, given: Mapping[str, Any], *, check_mode: bool, diff: bool) 
 
     Raises ValueError when they make no sense, ApiError when the API does not give what is needed to begin.
     """
-    found = _plan.load(given["plan"], "expand") if given["plan"] else None
-    if found and found["cluster_uid"] != _volume_set.cluster_uid(api):
-        raise ValueError(f"{given['plan']}: the plan is for another cluster ({found['cluster_uid']})")
+    found = _changes.load_plan(api, given["plan"], "expand")
     cluster = read(api, given["storage_servers"])
     allow = bool(found["request"]["allow_delete_policy"] if found else given["allow_delete_policy"])
     run = Run(api, cluster.classes, allow, bool(found), given["on_error"], diff, given["retry_timeout"])
@@ -69,7 +60,9 @@ def expand(api: Api, given: Mapping[str, Any], *, check_mode: bool, diff: bool) 
     else:
         growths, missing = decide_all(cluster, given, allow)
         settled = [{"claim": name, "state": "gone", "reason": "does not exist"} for name in missing]
-    problem = _reason_not_to_begin(api, given, growths, settled)
+    wrong = [f"{one.name} {one.refusal}" for one in growths if one.refusal]
+    wrong += [f"{item['claim']} {item['reason']}" for item in settled]
+    problem = _changes.reason_not_to_begin(api, given, sum(1 for one in growths if one.changes), wrong)
     if problem:
         items = [
             run.item(one, "not_started" if one.changes else _quiet(one), problem if one.changes else "")
@@ -80,14 +73,17 @@ def expand(api: Api, given: Mapping[str, Any], *, check_mode: bool, diff: bool) 
         if given["wait"] and not check_mode:
             run.wait(items, given["wait_timeout"])
     items = sorted(items + settled, key=lambda item: str(item["claim"]))
-    by_name = given["claims"] is not None or bool(found)
     return Outcome(
         items,
+        any(item.get("done") for item in items),
         run.diffs,
-        _expand.quotas(growths),
-        _expand.shares(cluster.volumes.values(), growths, given["storage_servers"]),
-        problem or _problem(items, by_name),
+        problem or _changes.problem(items, given, "claim"),
         found["id"] if found else None,
+        {
+            "summary": Counter(item["state"] for item in items),
+            "quotas": _expand.quotas(growths),
+            "shares": _expand.shares(cluster.volumes.values(), growths, given["storage_servers"]),
+        },
     )
 
 
@@ -161,7 +157,7 @@ class Run:
             if self._stopped.is_set():
                 return self.item(growth, "not_started", "another claim failed, and on_error is stop")
             item = self._grow(growth)
-            if self._on_error == "stop" and item["state"] in _BAD:
+            if self._on_error == "stop" and item["state"] in BAD:
                 self._stopped.set()
             return item
 
@@ -202,12 +198,14 @@ class Run:
                     reason = f"others changed it all the time for {self._seconds:.0f} s"
                     return self.item(growth, "failed", reason, done)
                 try:
-                    again = self._read(growth)
+                    claim, volume = self._read(growth)
                 except ApiError as problem:
                     return self._broken(growth, done, problem)
-                if self._strict and not done and not uncertain:
+                judged = _expand.decide(claim, volume, self._classes, first.target, allow_delete_policy=self._allow)
+                # What a lost answer may hide is this change, and nothing else.
+                ours = uncertain and change.kind not in {one.kind for one in judged.changes}
+                if self._strict and not done and not ours:
                     return self.item(growth, "stale", "has changed since the plan was made; make a new plan")
-                claim, volume = again
                 time.sleep(pause * random.random())  # noqa: S311 (no secret)
                 pause = min(pause * 2, 1.0)
             growth = _expand.decide(claim, volume, self._classes, first.target, allow_delete_policy=self._allow)
@@ -236,43 +234,55 @@ class Run:
 
     def wait(self, items: Sequence[Item], seconds: float) -> None:
         """Until the claims of CSI volumes have their size; those that do not get it become C(failed)."""
-        deadline = time.monotonic() + seconds
         waiting = {
             item["claim"]: item
             for item in items
             if item.get("driver") == "csi" and item["state"] in ("changed", "unchanged", "pending")
         }
+        try:
+            self._follow(waiting, time.monotonic() + seconds)
+            problem = f"the resizer of the driver has not enlarged it after {seconds:.0f} s; does it run?"
+        except ApiError as error:
+            problem = f"the resizer of the driver was asked, and cannot be followed: {error}"
+        for item in waiting.values():
+            told = "; ".join(f"{key}: {value}" for key, value in item.pop("conditions", {}).items())
+            item |= {"state": "failed", "reason": f"{problem} {told}".strip()}
 
-        def look(claim: Mapping[str, Any]) -> None:
-            item = waiting.get(name_of(claim))
+    def _follow(self, waiting: dict[str, Item], deadline: float) -> None:
+        """Take the claims that have their size, or are gone, out of C(waiting). Raises ApiError."""
+
+        def look(name: str, claim: Mapping[str, Any] | None) -> None:
+            item = waiting.get(name)
             if item is None:
                 return
-            item |= {"capacity": claim["capacity"], "request": claim["request"]}
-            item["conditions"] = claim["conditions"]
+            if claim is None:
+                item.pop("conditions", None)
+                item |= {"state": "gone", "reason": "was deleted while it was waited for"}
+                del waiting[name]
+                return
+            item |= {"capacity": claim["capacity"], "request": claim["request"], "conditions": claim["conditions"]}
             if _quantity.to_bytes(claim["capacity"]) >= _quantity.to_bytes(item["size"]):
-                item["state"] = "changed" if item["done"] else "unchanged"
                 item.pop("conditions")
-                del waiting[name_of(claim)]
+                item["state"] = "changed" if item["done"] else "unchanged"
+                del waiting[name]
 
         while waiting and time.monotonic() < deadline:
             listing = self._api.list_all(_volume_set.CLAIMS, _listing.claim_record)
-            for claim in listing.items:
-                look(claim)
+            there = {name_of(claim): claim for claim in listing.items}
+            for name in list(waiting):
+                look(name, there.get(name))
             if not waiting:
-                break
+                return
             try:
                 for kind, data in self._api.watch(_volume_set.CLAIMS, listing.resource_version, deadline):
                     if kind != "BOOKMARK":
-                        look(_listing.claim_record(data))
+                        claim = _listing.claim_record(data)
+                        look(name_of(claim), None if kind == "DELETED" else claim)
                     if not waiting:
-                        break
+                        return
             except ApiError as error:
                 if error.status != 410:
                     raise
-        for item in waiting.values():
-            told = "; ".join(f"{key}: {value}" for key, value in item.pop("conditions", {}).items())
-            reason = f"the resizer of the driver has not enlarged it after {seconds:.0f} s; does it run?"
-            item |= {"state": "failed", "reason": f"{reason} {told}".strip()}
 
 
 def _quiet(growth: Growth) -> str:
@@ -286,27 +296,6 @@ def difference(before: Growth, after: Growth) -> dict[str, str]:
 
     header = f"PersistentVolumeClaim {before.name}"
     return {"before": text(before), "after": text(after), "before_header": header, "after_header": header}
-
-
-def _reason_not_to_begin(api: Api, given: Mapping[str, Any], growths: Sequence[Growth], settled: Sequence[Item]) -> str:
-    changes = sum(1 for one in growths if one.changes)
-    total = api.count(_volume_set.VOLUMES)[0] if _plan.needs_total(given["max_changes"]) else 0
-    found = _plan.over_limit(changes, given["max_changes"], total)
-    if found or given["on_error"] != "stop" or given["selection"] is not None:
-        return found
-    wrong = [f"{one.name} {one.refusal}" for one in growths if one.refusal]
-    wrong += [f"{item['claim']} {item['reason']}" for item in settled]
-    return f"nothing was done since on_error is stop: {'; '.join(wrong)}" if wrong else ""
-
-
-def _problem(items: Sequence[Item], by_name: bool) -> str:
-    bad = {*_BAD, "refused", "gone"} if by_name else set(_BAD)
-    wrong = [item for item in items if item["state"] in bad]
-    if not wrong:
-        return ""
-    shown = "; ".join(f"{item['claim']} ({item['state']}) {item.get('reason', '')}" for item in wrong[:5])
-    more = f"; and {len(wrong) - 5} more, see claims" if len(wrong) > 5 else ""
-    return f"{len(wrong)} of {len(items)} claims are not as asked for: {shown}{more}"
 
 
 def plan(

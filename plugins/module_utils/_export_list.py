@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.clusterkit.storage.plugins.module_utils import _exports
-from ansible_collections.clusterkit.storage.plugins.module_utils._exports import Dialect, Meaning
+from ansible_collections.clusterkit.storage.plugins.module_utils import _export_clients, _export_options, _exports
+from ansible_collections.clusterkit.storage.plugins.module_utils._export_options import Dialect, Meaning
 
 HEADER = "# Managed by clusterkit.storage.nfs_exports: changes made here will be overwritten.\n"
 
@@ -66,7 +66,7 @@ def read_list(
                 problems.append(f"{client_label}.host: {host_wrong}")
             own_wrong = option_problems(own, dialect)
             options = _together(common, own)
-            meant, together_wrong = _exports.read_options(",".join(options), dialect)
+            meant, together_wrong = _export_options.read_options(",".join(options), dialect)
             if together_wrong is not None and not wrong and not own_wrong:
                 own_wrong = [f"{together_wrong} (together with {label}.options)"]
             problems += [f"{client_label}.options: {problem}" for problem in own_wrong]
@@ -88,7 +88,7 @@ def split_options(options: str | Sequence[str]) -> list[str]:
 def meaning(export: Mapping[str, Any], client: Mapping[str, Any]) -> Meaning:
     """Return what an export of a list means for one of its clients."""
     options = _together(split_options(export.get("options") or []), split_options(client.get("options") or []))
-    return _exports.read_options(",".join(options))[0]
+    return _export_options.read_options(",".join(options))[0]
 
 
 # --- one value ---------------------------------------------------------------------------------------------
@@ -117,11 +117,11 @@ def host_problem(host: str, *, allow_world: bool) -> str | None:
         if re.search(r"[()]", host):
             return f'"{host}": options have a key of their own, options'
         return f'"{host}" is not one client; a list has one element for each'
-    if _exports.matches_everybody(host):
+    if _export_clients.matches_everybody(host):
         if allow_world:
             return None
         return f'"{host}" lets in everybody; this needs allow_world: true (role: nfs_server_allow_world: true)'
-    kind = _exports.client_kind(host)
+    kind = _export_clients.client_kind(host)
     if kind == "gss":
         return f'"{host}" is obsolete; name the client, and use the option sec=krb5'
     if kind == "network":
@@ -130,7 +130,7 @@ def host_problem(host: str, *, allow_world: bool) -> str | None:
         return None if _NETGROUP.fullmatch(host) else f'"{host}" is not a netgroup'
     if kind == "wildcard":
         return _wildcard_problem(host)
-    if _exports.is_address(host):
+    if _export_clients.is_address(host):
         return None
     if _NUMBERS_AND_DOTS.fullmatch(host):
         return f'"{host}" is not an IP address'
@@ -140,7 +140,7 @@ def host_problem(host: str, *, allow_world: bool) -> str | None:
 
 
 def _network_problem(host: str) -> str | None:
-    problem = _exports.network_problem(host)
+    problem = _export_clients.network_problem(host)
     if problem is not None:
         return f'"{host}": {problem}'
     mask = host.partition("/")[2]
@@ -153,7 +153,7 @@ def _network_problem(host: str) -> str | None:
 
 
 def _wildcard_problem(host: str) -> str | None:
-    if host.startswith("[") and _exports.is_address(host.strip("[]").partition("]")[0]):
+    if host.startswith("[") and _export_clients.is_address(host.strip("[]").partition("]")[0]):
         return f'"{host}": IPv6 addresses stand without brackets here'
     if re.fullmatch(r"[0-9.*?]+(/[0-9.]+)?", host):
         return f'"{host}": wildcards match names, not addresses; write a network such as 192.0.2.0/24'
@@ -171,7 +171,7 @@ def option_problems(options: Sequence[str], dialect: Dialect) -> list[str]:
 def _option_problems(options: tuple[str, ...], dialect: Dialect) -> list[str]:
     problems = []
     for option in options:
-        _meaning, problem = _exports.read_options(option, dialect)
+        _meaning, problem = _export_options.read_options(option, dialect)
         if not option:
             problem = "there is an empty option"
         problem = problem or _value_problem(option)
@@ -185,7 +185,7 @@ def _value_problem(option: str) -> str | None:
     name, _separator, value = option.partition("=")
     if re.search(r"[\x00-\x20\x7f\"#\\()]", option):
         return f"{option!r} contains a blank or another character that exports(5) cannot hold there"
-    if name in _exports.OBSOLETE_OPTIONS:
+    if name in _export_options.OBSOLETE_OPTIONS:
         return f'"{name}" is obsolete and makes exportfs crash'
     if name in ("anonuid", "anongid") and not 0 <= int(value) < 2**32 - 1 and int(value) != -2:
         return f'"{option}" is not an id from 0 to {2**32 - 2}'
@@ -194,7 +194,7 @@ def _value_problem(option: str) -> str | None:
             if len(value) > 1 and value.startswith("0"):
                 return f'"{option}" is read as octal; write the number without leading zeros'
             return None if int(value) < 2**32 else f'"{option}" is not a number from 0 to {2**32 - 1}'
-        if not _UUID.fullmatch(value) or not _exports.is_uuid(value):
+        if not _UUID.fullmatch(value) or not _export_options.is_uuid(value):
             return f'"{option}" is neither a number, nor "root", nor a UUID'
     if name in ("mountpoint", "mp") and value:
         wrong = path_problems(value)
@@ -215,7 +215,7 @@ def _together(common: Sequence[str], own: Sequence[str]) -> list[str]:
 
 def _subject(option: str) -> str:
     """Return what an option is about: two of the same subject contradict or repeat each other."""
-    flag = _exports.FLAG_OPTIONS.get(option)
+    flag = _export_options.FLAG_OPTIONS.get(option)
     name = option.partition("=")[0]
     return flag[0] if flag else {"mp": "mountpoint", "refer": "locations", "replicas": "locations"}.get(name, name)
 
@@ -228,11 +228,11 @@ def _contradictions(options: Sequence[str]) -> list[str]:
         name, _separator, value = option.partition("=")
         if name == "sec":
             # What stands behind sec= holds for its flavors only, so these may be said again.
-            seen = {key: word for key, word in seen.items() if key not in _exports.FLAVOR_FLAGS}
+            seen = {key: word for key, word in seen.items() if key not in _export_options.FLAVOR_FLAGS}
             continue
         if name == "xprtsec":
             continue
-        flag = _exports.FLAG_OPTIONS.get(option)
+        flag = _export_options.FLAG_OPTIONS.get(option)
         key = _subject(option)
         said = str(flag[1]) if flag else f"{name}={value}" if key == "locations" else value
         if seen.setdefault(key, option) != option and not _same(key, seen[key], said):
@@ -242,7 +242,7 @@ def _contradictions(options: Sequence[str]) -> list[str]:
 
 def _same(key: str, before: str, said: str) -> bool:
     """Tell whether two spellings say the same (secure_locks and auth_nlm, mp= and mountpoint=, fsid=0 and root)."""
-    flag = _exports.FLAG_OPTIONS.get(before)
+    flag = _export_options.FLAG_OPTIONS.get(before)
     if flag is not None:
         return str(flag[1]) == said
     value = before.partition("=")[2]

@@ -12,9 +12,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from ansible_collections.clusterkit.storage.plugins.module_utils import _export_list, _exports, _fstab
+from ansible_collections.clusterkit.storage.plugins.module_utils import _export_list, _export_options, _fstab
 from ansible_collections.clusterkit.storage.plugins.module_utils._export_list import Client, Export
-from ansible_collections.clusterkit.storage.plugins.module_utils._exports import Dialect, Entry
+from ansible_collections.clusterkit.storage.plugins.module_utils._export_options import Dialect
+from ansible_collections.clusterkit.storage.plugins.module_utils._exports import Entry
 from ansible_collections.clusterkit.storage.plugins.module_utils._mounts import Mount, MountTable, is_within
 
 # File systems without a device, whose exports the kernel can tell apart by fsid= only (exports(5), fsid).
@@ -74,7 +75,7 @@ def guarded(exports: Sequence[Export], real: Mapping[str, str], mounts: Mounts, 
         if client.meaning.mountpoint is not None or _export_list.option_problems([option], dialect):
             return client  # exports(5) cannot hold a blank or a comma there
         options = (*client.options, option)
-        return replace(client, options=options, meaning=_exports.read_options(",".join(options), dialect)[0])
+        return replace(client, options=options, meaning=_export_options.read_options(",".join(options), dialect)[0])
 
     done = []
     for export in exports:

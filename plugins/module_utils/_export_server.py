@@ -9,62 +9,30 @@ the table alone is the judge. What is not effective is rolled back.
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import os
-import queue
-import re
-import shutil
-import socket
-import threading
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ansible_collections.clusterkit.storage.plugins.module_utils import (
+    _export_clients,
+    _export_host,
     _export_list,
     _export_mounts,
+    _export_options,
+    _export_order,
     _export_table,
     _exports,
     _files,
-    _fstab,
-    _mounts,
-    _process,
 )
+from ansible_collections.clusterkit.storage.plugins.module_utils._export_command import Exportfs
+from ansible_collections.clusterkit.storage.plugins.module_utils._export_host import Places
 from ansible_collections.clusterkit.storage.plugins.module_utils._export_list import Export
-from ansible_collections.clusterkit.storage.plugins.module_utils._export_mounts import Mounts
+from ansible_collections.clusterkit.storage.plugins.module_utils._export_options import Dialect, Meaning
 from ansible_collections.clusterkit.storage.plugins.module_utils._export_table import ForeignFile, Key, Plan, Rules
-from ansible_collections.clusterkit.storage.plugins.module_utils._exports import Dialect, Entry, Meaning
-
-SYSTEM_PATH = "/usr/sbin:/sbin:/usr/bin:/bin"
-INSECURE_BIT = 0x0002  # NFSEXP_INSECURE_PORT
-
-# exportfs takes such a path into the table, and no client can mount it.
-_NOT_EXPORTABLE = re.compile(
-    r"exportfs: (?P<path>/.*) (?P<why>does not support NFS export|requires fsid= for NFS export)"
-)
-# Old versions say so about every export that leaves the default alone.
-_CHATTER = re.compile(r"subtree_check|Assuming default behaviour|NOTE: this default")
-
-
-_ITEM = re.compile(r"exports\[(\d+)\]")
-
-
-@dataclass(frozen=True)
-class Places:
-    """Where a server keeps its exports."""
-
-    exports: str = "/etc/exports"
-    folder: str = "/etc/exports.d"
-    table: str = "/var/lib/nfs/etab"
-    features: str = "/proc/fs/nfsd/export_features"
-    lock: str = "/run/clusterkit.storage.exports.lock"
-    mountinfo: str = _mounts.MOUNTINFO
-    fstab: str = _fstab.FSTAB
-    units: str = "/etc/systemd/system"
-    path: str = SYSTEM_PATH  # where exportfs, rpc.mountd and systemctl are looked for
+from ansible_collections.clusterkit.storage.plugins.module_utils._exports import Entry
+from ansible_collections.clusterkit.storage.plugins.module_utils._host_module import HostError, reading, refused
 
 
 @dataclass(frozen=True)
@@ -92,24 +60,6 @@ class Outcome:
     diff: list[dict[str, str]] = field(default_factory=list)
 
 
-class ExportsError(Exception):
-    """What the user has to know when the list is not effective."""
-
-    def __init__(self, message: str, problems: Sequence[str], *, changed: bool = False, warnings: Sequence[str] = ()):
-        super().__init__(message)
-        self.message = message
-        self.problems = list(problems)
-        self.changed = changed
-        self.warnings = list(warnings)
-
-
-def refused(problems: Sequence[str], warnings: Sequence[str] = ()) -> ExportsError:
-    # By item, not by the kind of check that found it.
-    problems = sorted(problems, key=lambda text: int((_ITEM.match(text) or [0, -1])[1]))
-    count = f"{len(problems)} problems" if len(problems) > 1 else "a problem"
-    return ExportsError(f"{count}, nothing was changed: " + "; ".join(problems), problems, warnings=warnings)
-
-
 def file_problem(file: str, places: Places) -> str | None:
     """Return why exportfs would not read a file, None when it would."""
     if file == places.exports:
@@ -121,14 +71,20 @@ def file_problem(file: str, places: Places) -> str | None:
 
 
 def ensure_exports(request: Request, places: Places) -> Outcome:
-    """Do what the request says. Raises ExportsError."""
+    """Do what the request says. Raises HostError."""
     problem = file_problem(request.file, places)
     if problem is not None:
         raise refused([problem])
     with contextlib.ExitStack() as stack:
         if not request.check_mode:
-            stack.enter_context(_locked(places.lock, request.timeout))
-        return _Run(request, places).do()
+            try:
+                # Each run judges the table that it made.
+                stack.enter_context(_files.locked(places.lock, request.timeout))
+            except TimeoutError as error:
+                raise refused(["another run changes the exports of this machine"]) from error
+        with reading():
+            run = _Run(request, places)
+        return run.do()
 
 
 class _Run:
@@ -136,7 +92,8 @@ class _Run:
         self.request = request
         self.places = places
         self.outcome = Outcome()
-        self.exportfs = shutil.which("exportfs", path=places.path)
+        self.exportfs = Exportfs(places.path, request.timeout)
+        self.exportfs.warnings = self.outcome.warnings
         folder, name = os.path.split(request.file)
         # Holds the file's old content while a change is under way: a run that was killed in between leaves
         # exports in the table that no file has any more, and this says that they were ours.
@@ -146,13 +103,13 @@ class _Run:
 
     def do(self) -> Outcome:
         request, outcome = self.request, self.outcome
-        foreign_texts = exports_files(self.places)
+        foreign_texts = _export_host.exports_files(self.places)
         foreign_texts.pop(request.file, None)
         dialect = self._dialect([str(request.exports), *foreign_texts.values()])
         exports, problems = _export_list.read_list(request.exports, allow_world=request.allow_world, dialect=dialect)
         problems += self._directory_problems(exports)
         problems += self._takeover_problems()
-        if self.exportfs is None:
+        if not self.exportfs.is_installed:
             missing = "exportfs is not installed here (package nfs-kernel-server or nfs-utils)"
             if not request.check_mode:
                 problems.append(missing)
@@ -168,7 +125,7 @@ class _Run:
         self.rules, unresolved = self._rules(exports, foreign, past, entries)
         problems += unresolved
         problems += _export_table.clashes(exports, foreign, self.rules)
-        mounts = self._mounts(exports)
+        mounts = _export_host.mounts_of(self.places, (self.rules.real_paths[each.path] for each in exports))
         if request.default_mountpoint:
             exports = _export_mounts.guarded(exports, self.rules.real_paths, mounts, dialect)
         others = [entry for file in foreign for entry in file.read.effective]
@@ -200,7 +157,9 @@ class _Run:
             table = plan.after
         if not request.check_mode:
             _remove_quietly(self.previous)
-        outcome.file_systems = file_systems(mounts, [self.rules.real_paths[export.path] for export in exports])
+        outcome.file_systems = _export_host.file_systems(
+            mounts, [self.rules.real_paths[export.path] for export in exports]
+        )
         if new is not None:
             paths = [self.rules.real_paths[export.path] for export in exports]
             self._order(_export_mounts.drop_in(_export_mounts.mount_points(paths, mounts)))
@@ -211,10 +170,13 @@ class _Run:
 
     def _dialect(self, texts: Iterable[str]) -> Dialect:
         """Ask the server for its version, but only when an option is in use for which it matters."""
-        flags = flavor_flags(self.places)
-        if not any(name in text for text in texts for name in _exports.SINCE):
+        flags = _export_host.flavor_flags(self.places)
+        if not any(name in text for text in texts for name in _export_options.SINCE):
             return Dialect(flavor_flags=flags)
-        return Dialect(nfs_utils_version(self.places.path, self.request.timeout) or _exports.NEWEST.version, flags)
+        return Dialect(
+            _export_host.nfs_utils_version(self.places.path, self.request.timeout) or _export_options.NEWEST.version,
+            flags,
+        )
 
     def _read_table(self) -> list[Entry]:
         """Return the effective table."""
@@ -261,7 +223,7 @@ class _Run:
         others = [*past, *table, *(entry for file in foreign for entry in file.read.effective)]
         asked = {client.host: client.label for export in exports for client in export.clients}
         names = _export_table.host_names([*asked, *(entry.host for entry in others)])
-        addresses, failed = resolve(names, self.request.timeout)
+        addresses, failed = _export_host.resolve(names, self.request.timeout)
         problems = [
             f'{label}.host: "{host}" cannot be resolved here: {failed[host.lower()]}'
             for host, label in asked.items()
@@ -271,19 +233,6 @@ class _Run:
         paths = {export.path for export in exports} | {entry.path for entry in others}
         real = {path: os.path.realpath(path) for path in paths if "\0" not in path}
         return Rules(_export_table.Clients(addresses), real), problems
-
-    def _mounts(self, exports: Sequence[Export]) -> Mounts:
-        """Look at the mounts and, of those that exports lie on, whether they have a device of their own."""
-        table = _mounts.MountTable(_mounts.parse(_files.read_text(self.places.mountinfo) or ""))
-        mounts = Mounts(table, _export_mounts.at_boot(_files.read_text(self.places.fstab) or ""))
-        own = set()
-        for point in _export_mounts.mount_points((self.rules.real_paths[each.path] for each in exports), mounts):
-            mount = mounts.under(point)
-            with contextlib.suppress(OSError):
-                # A network file system has its own device, and looking at it may take for ever.
-                if (mount is not None and mount.may_hang) or _device(point) != _device(str(Path(point).parent)):
-                    own.add(point)
-        return replace(mounts, own_device=frozenset(own))
 
     # --- what to do --------------------------------------------------------------------------------------
 
@@ -301,7 +250,7 @@ class _Run:
             f"{key} stands in a file that is not ours and is not effective yet; re-exporting would let in everybody: "
             "correct that file first, or say allow_world: true"
             for key in plan.pending
-            if key not in plan.before and _exports.matches_everybody(key.client)
+            if key not in plan.before and _export_clients.matches_everybody(key.client)
         ]
 
     def _warn_of_others(self, plan: Plan) -> None:
@@ -340,7 +289,7 @@ class _Run:
         if changed:
             different = {key for key in {*left, *plan.before} if left.get(key) != plan.before.get(key)}
             what += ", but not the old table: " + ", ".join(f"{key}" for key in sorted(different))
-        raise ExportsError(
+        raise HostError(
             f"the exports did not become effective as listed ({what}): " + "; ".join(failures),
             failures,
             changed=changed,
@@ -359,68 +308,33 @@ class _Run:
 
     def _re_export(self, plan: Plan, withdraw: Sequence[Key]) -> list[str]:
         """Have the files read again; return what makes exports of ours useless."""
-        exportfs = self.exportfs or "exportfs"
-        if not plan.by_hand:
-            return self._exportfs([exportfs, "-ra"], plan)
-        # -r would withdraw what somebody exported by hand (a cluster manager does) or what stands behind a
-        # mistake in a foreign file; -a only adds, so what has to go is named.
-        failures = self._exportfs([exportfs, "-a"], plan)
-        there = {self.rules.key(entry.path, entry.host): entry for entry in self._read_table()}
-        names = [_export_name(there[key]) for key in withdraw if key in there]
-        return failures + (self._exportfs([exportfs, "-u", *names], plan) if names else [])
-
-    def _exportfs(self, argv: Sequence[str], plan: Plan) -> list[str]:
-        finished = _process.run(argv, timeout=self.request.timeout)
-        if finished.timed_out:
-            return [finished.complaint()]
-        failures = []
         paths = {key.path for key in plan.wanted}
-        for line in finished.stderr.splitlines():
-            match = _NOT_EXPORTABLE.fullmatch(line.strip())
-            if match and match.group("path") in paths:
-                failures.append(f"{match.group('path')} {match.group('why')}")
-            elif line.strip() and not _CHATTER.search(line):
-                self.outcome.warnings.append(" ".join(line.split()))
-        return failures
+        if not plan.by_hand:
+            return self.exportfs.read_again(paths)
+        # To make the table what the files say would withdraw what somebody exported by hand (a cluster manager does)
+        # or what stands behind a mistake in a foreign file; so what has to go is named.
+        failures = self.exportfs.add(paths)
+        there = {self.rules.key(entry.path, entry.host): entry for entry in self._read_table()}
+        return failures + self.exportfs.withdraw([there[key] for key in withdraw if key in there], paths)
 
     def _order(self, content: str | None) -> None:
         """Have systemd start the server after the mounts that exports lie on."""
-        systemctl = shutil.which("systemctl", path=self.places.path)
-        if systemctl is None:
-            return
-        path = f"{self.places.units}/nfs-server.service.d/{Path(self.request.file).name}.conf"
-        old = _files.read_text(path)
-        # A run that was killed in between has written what systemd does not know yet.
-        unread = (
-            old is not None and self._systemctl(systemctl, "show", "--property=NeedDaemonReload", "--value") == "yes"
-        )
-        if old == content and not unread:
-            return
-        self.outcome.order_changed = self.outcome.changed = True
-        if old != content:
-            self.outcome.diff.append(_diff(path, old or "", content or ""))
-        if self.request.check_mode:
-            return
+        outcome = self.outcome
         try:
-            if content is None:
-                _files.remove_file(path)
-            elif old != content:
-                Path(path).parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-                _files.replace_file(path, content)
-        except OSError as error:
-            raise self._not_ordered(f"{path} cannot be written: {error}") from error
-        self._systemctl(systemctl, "daemon-reload")
+            order = _export_order.Order(self.request.file, content, self.places, self.request.timeout)
+            if not order.changed:
+                return
+            outcome.order_changed = outcome.changed = True
+            if order.file_changed:
+                outcome.diff.append(_diff(order.path, order.old or "", content or ""))
+            if not self.request.check_mode:
+                order.apply()
+        except _export_order.OrderError as error:
+            raise self._not_ordered(str(error)) from error
 
-    def _systemctl(self, systemctl: str, *words: str) -> str:
-        unit = [] if words[0] == "daemon-reload" else ["nfs-server.service"]
-        finished = _process.run([systemctl, *words, *unit], timeout=self.request.timeout)
-        if not finished.succeeded:
-            raise self._not_ordered(finished.complaint())
-        return finished.stdout.strip()
-
-    def _not_ordered(self, why: str) -> ExportsError:
+    def _not_ordered(self, why: str) -> HostError:
         problem = f"the exports are effective, but nfs-server is not ordered after the mounts that they lie on: {why}"
-        return ExportsError(problem, [problem], changed=self.outcome.changed, warnings=self.outcome.warnings)
+        return HostError(problem, [problem], changed=self.outcome.changed, warnings=self.outcome.warnings)
 
     # --- what to tell ------------------------------------------------------------------------------------
 
@@ -454,133 +368,6 @@ def _diff(header: str, before: str, after: str) -> dict[str, str]:
     return {"before_header": header, "after_header": header, "before": before, "after": after}
 
 
-def _export_name(entry: Entry) -> str:
-    """Return an export as `exportfs -u` wants it."""
-    address, slash, mask = entry.host.partition("/")
-    if ":" in address:
-        return f"[{address}]{slash}{mask}:{entry.path}"
-    return f"{entry.host or '*'}:{entry.path}"
-
-
-def file_systems(mounts: Mounts, paths: Iterable[str]) -> list[dict[str, Any]]:
-    """Return the file systems below paths, each once. Size and free space only where asking for them cannot hang."""
-    found = {}
-    for mount in map(mounts.under, paths):
-        if mount is None or mount.path in found:
-            continue
-        facts: dict[str, Any] = {"mount_point": mount.path, "type": mount.fstype, "source": mount.source}
-        facts.update(quotas=_export_mounts.quotas(mount), size=None, available=None)
-        if not mount.may_hang:
-            with contextlib.suppress(OSError):
-                room = os.statvfs(mount.path)
-                facts.update(size=room.f_blocks * room.f_frsize, available=room.f_bavail * room.f_frsize)
-        found[mount.path] = facts
-    return [found[path] for path in sorted(found)]
-
-
-def _device(path: str) -> int:
-    return os.lstat(path).st_dev
-
-
 def _remove_quietly(path: str) -> None:
     if os.path.lexists(path):
         _files.remove_file(path)
-
-
-def exports_files(places: Places) -> dict[str, str]:
-    """Return the content of all files that exportfs reads."""
-    names: list[str] = []
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        names = sorted(os.listdir(places.folder))  # noqa: PTH208 - names are wanted, not paths
-    paths = [places.exports]
-    paths += [f"{places.folder}/{name}" for name in names if name.endswith(".exports") and name[0] != "."]
-    texts = {}
-    for path in paths:
-        if Path(path).is_file():
-            text = _files.read_text(path)
-            if text is not None:
-                texts[path] = text
-    return texts
-
-
-def flavor_flags(places: Places) -> frozenset[str]:
-    """Return which flags the kernel keeps for each security flavor."""
-    features = _files.read_text(places.features)
-    if features is not None:
-        with contextlib.suppress(IndexError, ValueError):
-            if not int(features.split()[1], 16) & INSECURE_BIT:
-                return _exports.FLAVOR_FLAGS_OLD
-    return _exports.FLAVOR_FLAGS
-
-
-def nfs_utils_version(path: str, timeout: float) -> tuple[int, ...] | None:
-    """Return the version of nfs-utils, None when it is not installed or does not say."""
-    mountd = shutil.which("rpc.mountd", path=path)
-    if mountd is None:
-        return None
-    finished = _process.run([mountd, "-v"], timeout=timeout)
-    match = re.search(r"version (\d+(?:\.\d+)*)", finished.stdout + finished.stderr)
-    return tuple(int(part) for part in match.group(1).split(".")) if match else None
-
-
-def resolve(names: Sequence[str], timeout: float) -> tuple[dict[str, list[str]], dict[str, str]]:
-    """Return the addresses of names, and why others have none, within `timeout` seconds.
-
-    Canonical names are among the names returned: exportfs writes these into its table.
-    """
-    waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
-    answers: queue.SimpleQueue[tuple[str, str, list[str], str]] = queue.SimpleQueue()
-    for name in names:
-        waiting.put(name)
-
-    def work() -> None:
-        while True:
-            try:
-                name = waiting.get_nowait()
-            except queue.Empty:
-                return
-            try:
-                found = socket.getaddrinfo(name, None, 0, 0, socket.IPPROTO_UDP, socket.AI_CANONNAME)
-                answers.put((name, found[0][3], sorted({str(entry[4][0]) for entry in found}), ""))
-            except (OSError, UnicodeError) as error:
-                answers.put((name, "", [], getattr(error, "strerror", None) or str(error)))
-
-    # getaddrinfo knows no deadline: threads that nobody waits for at the end.
-    for _number in range(min(16, len(names))):
-        threading.Thread(target=work, daemon=True).start()
-    deadline = time.monotonic() + timeout
-    addresses: dict[str, list[str]] = {}
-    failed = dict.fromkeys(names, f"no answer within {timeout:g} seconds")
-    for _name in names:
-        try:
-            name, canonical, found, problem = answers.get(timeout=max(0.0, deadline - time.monotonic()))
-        except queue.Empty:
-            break
-        if problem:
-            failed[name] = problem
-        else:
-            addresses[name] = found
-            addresses.setdefault(canonical.lower() or name, found)
-            del failed[name]
-    return addresses, failed
-
-
-@contextlib.contextmanager
-def _locked(path: str, timeout: float) -> Iterator[None]:
-    """Let one run at a time change the exports of this machine: each judges the table it made."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        deadline = time.monotonic() + timeout
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError as error:
-                if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                    raise
-                if time.monotonic() > deadline:
-                    raise refused(["another run changes the exports of this machine"]) from error
-                time.sleep(0.1)
-        yield
-    finally:
-        os.close(descriptor)

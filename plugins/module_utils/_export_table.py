@@ -10,9 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ansible_collections.clusterkit.storage.plugins.module_utils import _export_list, _exports
+from ansible_collections.clusterkit.storage.plugins.module_utils import (
+    _export_clients,
+    _export_list,
+    _export_options,
+    _exports,
+)
 from ansible_collections.clusterkit.storage.plugins.module_utils._export_list import Export
-from ansible_collections.clusterkit.storage.plugins.module_utils._exports import Dialect, Entry, Meaning
+from ansible_collections.clusterkit.storage.plugins.module_utils._export_options import Dialect, Meaning
+from ansible_collections.clusterkit.storage.plugins.module_utils._exports import Entry
 
 
 @dataclass(frozen=True, order=True)
@@ -34,14 +40,14 @@ class Clients:
         self._first: dict[str, str] = {}  # address: the client that was seen with it first
         self._names: dict[str, str] = {}
         for name in sorted(addresses):
-            found = sorted({_exports.client_key(address) for address in addresses[name]})
+            found = sorted({_export_clients.client_key(address) for address in addresses[name]})
             known = [self._first[address] for address in found if address in self._first]
             self._names[name.lower()] = known[0] if known else name.lower()
             for address in found:
                 self._first.setdefault(address, self._names[name.lower()])
 
     def key(self, host: str) -> str:
-        client = _exports.client_key(host)
+        client = _export_clients.client_key(host)
         return self._names.get(client) or self._first.get(client) or client
 
 
@@ -51,7 +57,7 @@ def host_names(hosts: Iterable[str]) -> list[str]:
         {
             host.lower()
             for host in hosts
-            if _exports.client_kind(host) == "host" and not _exports.is_address(host) and host.strip(".")
+            if _export_clients.client_kind(host) == "host" and not _export_clients.is_address(host) and host.strip(".")
         }
     )
 
@@ -123,7 +129,7 @@ class Plan:
             if there is None:
                 found.append(f"{key} is not exported")
             else:
-                found += [f"{key}: {difference}" for difference in _exports.differences(meaning, there)]
+                found += [f"{key}: {difference}" for difference in _export_options.differences(meaning, there)]
         found += [f"{key} is still exported" for key in self.leftover if key in table]
         for key in sorted((set(self.before) | set(table)) - self.ours):
             there = table.get(key)
@@ -155,7 +161,7 @@ def make_plan(
     for key, meaning in sorted(plan.wanted.items()):
         there = plan.before.get(key)
         if there != meaning:
-            plan.wrong[key] = ["not exported"] if there is None else _exports.differences(meaning, there)
+            plan.wrong[key] = ["not exported"] if there is None else _export_options.differences(meaning, there)
     plan.pending = sorted(key for key, meaning in plan.foreign.items() if plan.before.get(key) != meaning)
     return plan
 

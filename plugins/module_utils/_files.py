@@ -4,11 +4,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
 import stat
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 # How long a second run waits for a first one that replaces the same file.
@@ -21,6 +23,16 @@ def read_text(path: str) -> str | None:
         return Path(path).read_bytes().decode("utf-8", "surrogateescape")
     except FileNotFoundError:
         return None
+
+
+def complaint(error: OSError) -> str:
+    """Return what is wrong with a file, in words that name it; where a file stands in place of a folder, that one."""
+    path = str(error.filename or "")
+    if isinstance(error, NotADirectoryError):
+        for folder in reversed(Path(path).parents):
+            if folder.exists() and not folder.is_dir():
+                return f"{folder} is not a directory; {path} has to lie in it"
+    return f"{path}: {error.strerror}" if path and error.strerror else str(error)
 
 
 def replace_file(path: str, content: str | bytes, *, mode: int | None = None) -> None:
@@ -54,6 +66,25 @@ def remove_file(path: str) -> None:
     target = Path(path)
     target.unlink(missing_ok=True)
     sync_folder(target.parent)
+
+
+@contextlib.contextmanager
+def locked(path: str, timeout: float) -> Iterator[None]:
+    """Let one process of this machine at a time go on; raises TimeoutError after C(timeout) seconds of waiting."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise TimeoutError(errno.ETIMEDOUT, "another process has had it for too long", path) from None
+                time.sleep(0.1)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def sync_folder(folder: str | Path) -> None:

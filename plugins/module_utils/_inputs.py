@@ -15,9 +15,11 @@ from ansible_collections.clusterkit.storage.plugins.module_utils import (
     _cluster_inputs,
     _directories,
     _export_list,
-    _exports,
+    _export_options,
+    _mount_input,
     _mount_options,
-    _nfs_mounts,
+    _nfsmount_conf,
+    _platforms,
     _shares,
 )
 from ansible_collections.clusterkit.storage.plugins.module_utils._argument_specs import Spec
@@ -26,13 +28,7 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._report import 
 from ansible_collections.clusterkit.storage.plugins.module_utils._shares import Policy, Server, Use
 from ansible_collections.clusterkit.storage.plugins.module_utils._suggest import did_you_mean, nearest
 
-NO_SUCH_HOST = "no host of this name in the inventory"
 ROLE_OF_GROUP = {"servers": "nfs_server", "nodes": "nfs_client"}
-OLDEST_PYTHON = (3, 9)
-# Server-side apply with its present rules, and pod spreading that honours taints.
-OLDEST_KUBERNETES = (1, 26)
-_OLDEST_SYSTEM = {"Debian": 11, "Ubuntu": 20, "Fedora": 38, "RedHat": 8}
-_FAMILIES = {"Debian", "RedHat", "Suse"}
 _EXPORTED = {"nfs_server_directories", "nfs_server_exports"}
 _WRITES = {"ReadWriteOnce", "ReadWriteMany", "ReadWriteOncePod"}
 _SITE_SPEC = Spec(
@@ -93,7 +89,7 @@ def check(
         if missing & _EXPORTED:
             unread.add(host["name"])
     wanted, site = _check_variables_of_cluster(cluster, by_role["k8s_storage"], report)
-    _check_access(cluster, report)
+    _platforms.check_access(cluster, report)
     _cluster_inputs.check(wanted, partial(report.problem, api_host), partial(report.note, api_host))
     servers = [_server(host, checked[host["name"]]) for host in hosts if "servers" in host["groups"]]
     uses = _uses(wanted)
@@ -159,10 +155,10 @@ def _check_host(
     """Return what could be read of the variables of its roles, and the names of those of which something could not."""
     name = host["name"]
     if host["error"]:
-        report.problem(name, "ansible_host", f"cannot be used: {_first_line(host['error'])}")
+        report.problem(name, "ansible_host", f"cannot be used: {_platforms.first_line(host['error'])}")
     else:
-        _check_python(name, host["facts"], report)
-        _check_system(name, host["facts"], report)
+        _platforms.check_python(name, host["facts"], report)
+        _platforms.check_system(name, host["facts"], report)
     checked: dict[str, Any] = {}
     unread: set[str] = set()
     for group in host["groups"]:
@@ -229,7 +225,7 @@ def _check_directories(host: str, variables: Mapping[str, Any], report: Report) 
 
 def _check_exports(host: str, variables: Mapping[str, Any], report: Report) -> None:
     _given, problems = _export_list.read_list(
-        variables.get("nfs_server_exports") or [], allow_world=_allows_world(variables), dialect=_exports.NEWEST
+        variables.get("nfs_server_exports") or [], allow_world=_allows_world(variables), dialect=_export_options.NEWEST
     )
     for sentence in problems:
         place, _separator, words = sentence.partition(": ")
@@ -246,19 +242,22 @@ def _check_policy(policy: Policy, allow_world: bool, report: Report) -> None:
         wrong = _export_list.host_problem(client, allow_world=allow_world)
         if wrong:
             report.problem(policy.api_host, f"site_export_clients[{index}]", wrong)
-    for wrong in _export_list.option_problems(list(policy.options), _exports.NEWEST):
+    for wrong in _export_list.option_problems(list(policy.options), _export_options.NEWEST):
         report.problem(policy.api_host, "site_export_options", wrong)
 
 
 def _check_mounts(host: str, variables: Mapping[str, Any], report: Report) -> None:
     mounts = variables.get("nfs_client_mounts") or []
-    wanted, problems = _nfs_mounts.read_input(mounts)
+    wanted, problems = _mount_input.read_input(mounts)
     for sentence in problems:
         place, _separator, words = sentence.partition(": ")
         report.problem(host, f"nfs_client_{place}", words)
     for index, item in enumerate(wanted):
         for note in _mount_options.notes(item.options):
             report.note(host, f"nfs_client_mounts[{index}].options", note)
+    for sentence in _nfsmount_conf.read_defaults(variables.get("nfs_client_mount_defaults") or [])[1]:
+        place, _separator, words = sentence.partition(": ")
+        report.problem(host, f"nfs_client_{place}", words)
 
 
 def _is_typo(word: str, meant: str) -> bool:
@@ -271,35 +270,6 @@ def _is_typo(word: str, meant: str) -> bool:
     start = next((i for i, (one, other) in enumerate(zip(short, long)) if one != other), len(short))
     rest = long[start + 1 :]
     return short[start:] == rest or short[start + 1 :] == rest
-
-
-def _check_python(host: str, facts: Mapping[str, Any], report: Report) -> None:
-    version = (facts.get("python") or {}).get("version") or {}
-    found = (version.get("major", 0), version.get("minor", 0))
-    if version and found < OLDEST_PYTHON:
-        report.problem(
-            host,
-            "ansible_python_interpreter",
-            f"Python {found[0]}.{found[1]} is too old; at least {OLDEST_PYTHON[0]}.{OLDEST_PYTHON[1]} is needed",
-        )
-
-
-def _check_system(host: str, facts: Mapping[str, Any], report: Report) -> None:
-    kernel = facts.get("system") or "Linux"
-    if kernel != "Linux":
-        report.problem(host, "ansible_system", f"{kernel} is not supported; servers and nodes run Linux")
-        return
-    distribution, version = facts.get("distribution") or "", str(facts.get("distribution_version") or "")
-    family = facts.get("os_family") or ""
-    if family not in _FAMILIES:
-        report.note(
-            host, "ansible_distribution", f"{distribution or 'this system'} is not known; names of Red Hat are tried"
-        )
-    # Systems derived from others count in their own way, except those of the Red Hat family.
-    oldest = _OLDEST_SYSTEM.get(distribution) or (_OLDEST_SYSTEM["RedHat"] if family == "RedHat" else None)
-    number = re.match(r"\d+", version)
-    if oldest and number and int(number.group()) < oldest:
-        report.problem(host, "ansible_distribution", f"{distribution} {version} is too old; {oldest} is the oldest")
 
 
 def _check_variables_of_cluster(
@@ -334,64 +304,6 @@ def _check_variables_of_cluster(
 
 def _is_wanted(cluster: Cluster) -> bool:
     return bool(cluster.provisioners or cluster.classes or cluster.volumes or cluster.claims)
-
-
-def _check_access(cluster: Mapping[str, Any], report: Report) -> None:
-    host = cluster["host"]
-    if cluster["error"]:
-        variable, words = _explain(cluster["error"], cluster["variables"])
-        named = any(value for key, value in cluster["variables"].items() if key.startswith("k8s_storage_"))
-        if named or cluster["error"] == NO_SUCH_HOST:
-            report.problem(host, variable, words)
-        else:
-            report.note(host, variable, f"{words}; no k8s_storage_* is set, so the cluster is left alone")
-        return
-    match = re.match(r"v?(\d+)\.(\d+)", cluster["version"] or "")
-    if match and (int(match.group(1)), int(match.group(2))) < OLDEST_KUBERNETES:
-        report.problem(
-            host,
-            "storage_kubeconfig",
-            f"the cluster runs Kubernetes {cluster['version']}; at least "
-            f"{OLDEST_KUBERNETES[0]}.{OLDEST_KUBERNETES[1]} is needed",
-        )
-
-
-def _explain(error: str, variables: Mapping[str, Any]) -> tuple[str, str]:
-    """What went wrong on the way to the API, in words that name the variable to look at."""
-    said = _first_line(error)
-    if error == NO_SUCH_HOST:
-        return "storage_api_host", error
-    kubeconfig, context = variables.get("storage_kubeconfig"), variables.get("storage_context")
-    if "No configuration found" in error or "Could not find or access" in error:
-        if kubeconfig:
-            return "storage_kubeconfig", f"there is no kubeconfig {kubeconfig} ({said})"
-        return (
-            "storage_kubeconfig",
-            "no kubeconfig: the variable is empty, and neither K8S_AUTH_KUBECONFIG, KUBECONFIG nor ~/.kube/config "
-            f"leads to one ({said})",
-        )
-    if "Expected object with name" in error:
-        return "storage_context", f'the kubeconfig has no context "{context}" ({said})'
-    if re.search(r"required Python library \(kubernetes|No module named '?kubernetes", error):
-        return (
-            "ansible_python_interpreter",
-            f"this Python has no library kubernetes, which is needed to reach the API; install it there ({said})",
-        )
-    refused = re.search(r"host='([^']+)', port=(\d+)", error)
-    if refused or "timed out" in error.lower() or "timeout" in error.lower():
-        where = f" at {refused.group(1)}:{refused.group(2)}" if refused else ""
-        return "storage_kubeconfig", f"the API server{where} does not answer ({_reason(error) or said})"
-    return "storage_kubeconfig", f"the cluster cannot be read: {said}"
-
-
-def _reason(error: str) -> str:
-    found = re.search(r"\[Errno -?\d+\] [^\"')]+|certificate verify failed[^\"')]*|Name or service not known", error)
-    return found.group() if found else ""
-
-
-def _first_line(text: str) -> str:
-    line = next((line.strip() for line in str(text).splitlines() if line.strip()), "")
-    return line if len(line) <= 300 else line[:297] + "..."
 
 
 def _server(host: Mapping[str, Any], variables: Mapping[str, Any]) -> Server:

@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A list of volumes as it travels: as the result of a module, or as a file of JSON lines.
 
-The first line is a header, {schema, kind: VolumeSet, cluster_uid, complete, listed_at, ...}; then one record a line.
-Claims, where a plan needs them, are lines of their own with kind: PersistentVolumeClaim.
+The first line is a header, {schema, kind: VolumeSet, cluster_uid, complete, listed_at, records, ...}; then one record a
+line. Claims, where a plan needs them, are lines of their own with kind: PersistentVolumeClaim. C(records) counts the
+lines after the header: a file that was cut off must not pass for a shorter list.
 """
 
 from __future__ import annotations
@@ -124,6 +125,7 @@ def lines(listing: Listing) -> Iterator[str]:
         "complete": listing.complete,
         "listed_at": listing.listed_at,
         "total": listing.total,
+        "records": len(listing.volumes) + len(listing.claims),
         "storage_classes": listing.classes,
     }
     if listing.facts:
@@ -145,13 +147,14 @@ def load(path: str) -> Listing:
 
 def parse(stream: Iterable[str], path: str) -> Listing:
     listing: Listing | None = None
+    records = 0
     for number, line in enumerate(stream, 1):
         try:
             data = json.loads(line)
             if not isinstance(data, dict):
                 raise ValueError("no object")
             if listing is None:
-                listing = _header(data)
+                listing, records = _header(data), data["records"]
             elif data.get("kind") == "PersistentVolumeClaim":
                 listing.claims.append(data)
             else:
@@ -162,6 +165,9 @@ def parse(stream: Iterable[str], path: str) -> Listing:
             ) from error
     if listing is None:
         raise ValueError(f"{path} is empty; expected a file that clusterkit.storage.pv_info wrote")
+    found = len(listing.volumes) + len(listing.claims)
+    if found != records:
+        raise ValueError(f"{path} was cut off: it holds {found} records; expected {records} as its first line says")
     return listing
 
 

@@ -8,13 +8,16 @@ was put there by somebody for something.
 
 from __future__ import annotations
 
-import posixpath
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, field
-from typing import Any
 
-from ansible_collections.clusterkit.storage.plugins.module_utils import _fstab, _mount_options
+from ansible_collections.clusterkit.storage.plugins.module_utils import (
+    _fstab,
+    _fstab_of_items,
+    _live_options,
+    _mount_options,
+)
+from ansible_collections.clusterkit.storage.plugins.module_utils._mount_input import Wanted
 from ansible_collections.clusterkit.storage.plugins.module_utils._mounts import (
     Mount,
     MountTable,
@@ -24,33 +27,19 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._mounts import 
 )
 from ansible_collections.clusterkit.storage.plugins.module_utils._nfsmount_conf import MountDefaults
 
-STATES = ("mounted", "present", "unmounted", "absent")
 SameServer = Callable[[str, Mount], bool]
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """One item of the input."""
+class Situation:
+    """What is known of the host."""
 
-    path: str
-    state: str = "mounted"
-    source: str = ""
-    options: tuple[str, ...] = ()
-    boot: bool = True
-    owner: str | None = None
-    group: str | None = None
-    mode: int = 0o755
-
-    @property
-    def in_fstab(self) -> bool | None:
-        """Whether fstab shall have a line of it; None: fstab is left alone."""
-        if self.state == "unmounted":
-            return None
-        return self.boot and self.state != "absent"
-
-    @property
-    def entry(self) -> _fstab.Entry:
-        return _fstab.Entry(self.source, self.path, "nfs", _fstab.normal_options(self.options))
+    table: MountTable
+    fstab: Sequence[_fstab.Line]
+    defaults: MountDefaults
+    same_server: SameServer  # whether a host name of an item means the server of a live mount
+    stale: Set[int] = frozenset()  # mount ids whose server knows their directory no longer
+    allow_abort_shared_io: bool = False
 
 
 @dataclass
@@ -61,125 +50,66 @@ class Planned:
     path: str  # without symlinks
     live: Mount | None = None  # what is visible there now, if it is NFS
     differing: Mount | None = None  # the mount of the wanted export, where its options are the reason to mount anew
+    stale: Mount | None = None  # the mount of the wanted export, where its dead directory is the reason
     unmount: list[Mount] = field(default_factory=list)  # from the top
+    disarm: Mount | None = None  # the automount trigger that has to be stopped, after that
     mount: bool = False
     remount: list[str] = field(default_factory=list)  # the arguments after `mount`
-    differences: list[_mount_options.Difference] = field(default_factory=list)
+    arm: bool = False  # start the automount trigger, once systemd knows the new fstab
+    differences: list[_live_options.Difference] = field(default_factory=list)
     problem: str | None = None  # why nothing can be done
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
     @property
     def changes_live(self) -> bool:
-        return bool(self.unmount or self.mount or self.remount)
+        """Something has to be done before fstab is written."""
+        return bool(self.unmount or self.disarm or self.mount or self.remount)
+
+    @property
+    def replaces(self) -> bool:
+        """What is unmounted makes room for the wanted export, now or at the first access."""
+        return self.mount or self.arm
 
     def words(self) -> list[str]:
         """Return the live steps for a person."""
-        steps = [f"unmount {mount.source}" for mount in self.unmount]
+        steps = [f"{self.unmount_word} {mount.source}" for mount in self.unmount]
+        if self.disarm:
+            steps.append("stop the automount trigger")
         if self.mount:
             steps.append(f"mount {self.wanted.source}")
         if self.remount:
             changed = ", ".join(difference.wanted for difference in self.differences if difference.remountable)
             steps.append(f"remount with {changed}")
+        if self.arm:
+            steps.append("start the automount trigger")
         return steps
 
+    @property
+    def unmount_word(self) -> str:
+        return {"normal": "unmount", "lazy": "lazily unmount", "abort": "abort and unmount"}[self.wanted.unmount]
 
-def read_input(mounts: Sequence[Mapping[str, Any]]) -> tuple[list[Wanted], list[str]]:
-    """Return the items of the input and everything that is wrong with them, each problem with its place."""
-    wanted: list[Wanted] = []
-    problems: list[str] = []
-    first_at: dict[str, int] = {}
-    for index, raw in enumerate(mounts):
-        item, found = _read_item(raw)
-        if item.path in first_at:
-            found.append(f'path: "{item.path}" is also the path of mounts[{first_at[item.path]}]')
-        elif item.path:
-            first_at[item.path] = index
-        problems += [f"mounts[{index}].{problem}" for problem in found]
-        wanted.append(item)
-    return wanted, problems
+    def give_up(self, problem: str) -> None:
+        """Nothing is done for this item."""
+        self.problem = problem
+        self.unmount.clear()
+        self.remount.clear()
+        self.disarm = self.differing = self.stale = None
+        self.mount = self.arm = False
 
 
-def _read_item(raw: Mapping[str, Any]) -> tuple[Wanted, list[str]]:
-    path, source = raw.get("path") or "", raw.get("src") or ""
-    state, boot = raw.get("state") or "mounted", raw.get("boot") is not False
-    options = _mount_options.parse(raw.get("options"))
-    problems = _path_problems(path)
-    if state in ("mounted", "present") or source:
-        problems += _source_problems(source)
-    problems += [f"options: {problem}" for problem in _mount_options.problems(options)]
-    if state == "present" and not boot:
-        problems.append('boot: false leaves nothing to do for state "present", which is a line in fstab only')
-    mode = raw.get("mode")
-    if mode is not None and not (isinstance(mode, str) and re.fullmatch("0?[0-7]{3,4}", mode)):
-        problems.append(f'mode: {mode!r} is no mode; write it octal and quoted, such as "0755"')
-        mode = None
-    item = Wanted(
-        # Only what is surely a path is normalised; the rest has been complained about.
-        path=posixpath.normpath("/" + path.lstrip("/")) if path.startswith("/") else path,
-        state=state,
-        source=source,
-        options=tuple(options),
-        boot=boot,
-        owner=raw.get("owner"),
-        group=raw.get("group"),
-        mode=int(mode, 8) if mode is not None else 0o755,
-    )
-    return item, problems
-
-
-def _path_problems(path: str) -> list[str]:
-    if not path.startswith("/"):
-        return [f'path: "{path}" is not an absolute path']
-    if "\0" in path:
-        return ["path: has a NUL character in it"]
-    if ".." in path.split("/"):
-        return [f'path: "{path}" must not contain ".."']
-    if posixpath.normpath(path) in ("/", "//"):
-        return ["path: the root directory cannot be a mount point of NFS"]
-    return []
-
-
-def _source_problems(source: str) -> list[str]:
-    if not source:
-        return ["src: is needed (server:/exported/path)"]
-    if ":" not in source:
-        return [f'src: "{source}" has no colon; write server:/exported/path']
-    parts = split_source(source)
-    if parts is None or parts[0].startswith("-") or any(c.isspace() for c in parts[0]):
-        hint = "; an IPv6 address needs brackets" if source.count(":") > 1 and not source.startswith("[") else ""
-        return [f'src: "{source}" is not server:/exported/path{hint}']
-    if "\0" in source:
-        return ["src: has a NUL character in it"]
-    if ".." in parts[1].split("/"):
-        return [f'src: "{source}" must not contain ".."']
-    return []
-
-
-def plan(
-    items: Sequence[Wanted],
-    table: MountTable,
-    fstab: Sequence[_fstab.Line],
-    defaults: MountDefaults,
-    same_server: SameServer,
-) -> list[Planned]:
-    """Return what has to be done for each item.
-
-    `same_server` tells whether a host name of an item means the server of a live mount.
-    """
-    planned = [_plan_item(item, table, fstab, defaults, same_server) for item in items]
-    _move_into_new_mounts(planned, table)
-    _leave_what_others_decide(planned, table)
+def plan(items: Sequence[Wanted], situation: Situation) -> list[Planned]:
+    """Return what has to be done for each item."""
+    planned = [_plan_item(item, situation) for item in items]
+    _move_into_new_mounts(planned, situation.table)
+    _leave_what_others_decide(planned, situation.table)
+    if not situation.allow_abort_shared_io:
+        _refuse_to_abort_others(planned, situation.table)
     return planned
 
 
-def _plan_item(
-    item: Wanted,
-    table: MountTable,
-    fstab: Sequence[_fstab.Line],
-    defaults: MountDefaults,
-    same_server: SameServer,
-) -> Planned:
+def _plan_item(item: Wanted, situation: Situation) -> Planned:
+    table = situation.table
     try:
         path = table.resolve(item.path)
     except OSError as error:
@@ -187,66 +117,81 @@ def _plan_item(
     planned = Planned(item, path, notes=_mount_options.notes(item.options))
     top = table.find(path).top
     planned.live = top if top is not None and top.is_nfs else None
-    planned.problem = _fstab_conflict(item, fstab)
+    planned.problem = _fstab_of_items.conflict(item, situation.fstab)
     if planned.problem is not None or item.state == "present":
         return planned
     if item.state == "mounted":
-        _plan_mounted(planned, table, defaults, same_server)
+        _plan_mounted(planned, situation)
+    elif item.mount_id is not None or item.major_minor is not None:
+        _plan_one_unmounted(planned, table)
     else:
-        _plan_unmounted(planned, table)
+        _plan_unmounted(planned, situation)
     return planned
 
 
-def _fstab_conflict(item: Wanted, fstab: Sequence[_fstab.Line]) -> str | None:
-    if not item.in_fstab:
-        return None
-    for entry in _fstab.entries_at(fstab, item.path):
-        if not entry.is_nfs:
-            return (
-                f"{_fstab.FSTAB} mounts {entry.source} ({entry.fstype}) at {item.path}: "
-                "remove that line or choose another path"
-            )
-    return None
-
-
-def _plan_mounted(planned: Planned, table: MountTable, defaults: MountDefaults, same_server: SameServer) -> None:
-    item = planned.wanted
-    effective = effective_options(item, defaults)
+def _plan_mounted(planned: Planned, situation: Situation) -> None:
+    item, table = planned.wanted, situation.table
+    effective = effective_options(item, situation.defaults)
     planned.warnings += _overruled(item, effective)
     stack = list(table.find(planned.path).stack)
-    while stack and stack[-1].is_nfs and not is_source(stack[-1], item.source, same_server):
+    while stack and stack[-1].is_nfs and not is_source(stack[-1], item.source, situation.same_server):
         planned.unmount.append(stack.pop())
-    if not stack:
-        planned.mount = True
-        return
-    top = stack[-1]
-    if top.fstype == "autofs":
-        if not any(option.startswith("x-systemd.automount") for option in item.options):
-            planned.problem = f"{top.source} (autofs) manages {planned.path}: an automounter mounts there"
-        elif planned.unmount:
-            planned.mount = True
-        else:
-            planned.notes.append("an automount trigger is armed here; the mount comes with the first access")
-        return
-    if not top.is_nfs:
+    top = stack[-1] if stack else None
+    if top is not None and not top.is_nfs and top.fstype != "autofs":
         covered = " and hides what is below" if len(stack) > 1 else ""
-        planned.problem = (
+        planned.give_up(
             f"{top.source} ({top.fstype}) is mounted at {planned.path}{covered}; "
             "only NFS is unmounted here, so unmount it yourself or choose another path"
         )
-        planned.unmount.clear()
         return
-    if split_source(top.source) != split_source(item.source):
+    trigger = next((mount for mount in reversed(stack) if mount.fstype == "autofs"), None)
+    ours = trigger is not None and _fstab_of_items.keeps_trigger(trigger, item, situation.fstab)
+    if trigger is not None and not ours and (item.automount or top is trigger):
+        planned.give_up(f"{trigger.source} (autofs) manages {planned.path}: an automounter mounts there")
+        return
+    if top is not None and top.is_nfs:
+        _compare(planned, top, effective, situation)
+    wrong_trigger = ours and (not item.automount or not _same_idle_timeout(item, trigger))
+    if wrong_trigger or (item.automount and trigger is None):
+        # The mount over a trigger goes first: stopping the trigger would take it away, busy or not.
+        above = stack[stack.index(trigger) + 1 :] if trigger is not None else stack
+        planned.unmount += [mount for mount in reversed(above) if mount.is_nfs and mount not in planned.unmount]
+        planned.differing = None
+        planned.remount.clear()
+        _do_anew(planned, trigger if ours else None)
+    elif planned.unmount or top is None:
+        if top is None or not top.is_nfs or top in planned.unmount:
+            _do_anew(planned, trigger if ours else None)
+    elif top is trigger:
+        planned.notes.append("an automount trigger is armed here; the mount comes with the first access")
+
+
+def _do_anew(planned: Planned, trigger: Mount | None) -> None:
+    """Mount, or let systemd mount at the first access. Its trigger is started anew, so that it uses the new fstab."""
+    planned.disarm = trigger
+    planned.arm = planned.wanted.automount
+    planned.mount = not planned.wanted.automount
+
+
+def _compare(planned: Planned, top: Mount, effective: Sequence[str], situation: Situation) -> None:
+    """See whether the mount of the wanted export is as wanted."""
+    if split_source(top.source) != split_source(planned.wanted.source):
         planned.notes.append(f"mounted as {top.source}: the same server and path under another name")
-    planned.differences = _mount_options.differences(effective, top.options, top.super_options)
-    if not planned.differences:
-        return
-    if all(difference.remountable for difference in planned.differences):
-        planned.remount = _remount_arguments(planned, top, effective)
-    else:
+    planned.differences = _live_options.differences(effective, top.options, top.super_options)
+    if top.mount_id in situation.stale:
         planned.unmount.append(top)
-        planned.mount = True
+        planned.stale = top
+    elif planned.differences and all(difference.remountable for difference in planned.differences):
+        planned.remount = _remount_arguments(planned, top, effective)
+    elif planned.differences:
+        planned.unmount.append(top)
         planned.differing = top
+
+
+def _same_idle_timeout(item: Wanted, trigger: Mount | None) -> bool:
+    wanted = item.idle_timeout
+    live = [option for option in trigger.super_options if option.startswith("timeout=")] if trigger else []
+    return wanted is None or not live or live[0] == f"timeout={wanted}"
 
 
 def effective_options(item: Wanted, defaults: MountDefaults) -> list[str]:
@@ -266,7 +211,7 @@ def _overruled(item: Wanted, effective: Sequence[str]) -> list[str]:
 
 
 def _remount_arguments(planned: Planned, top: Mount, effective: Sequence[str]) -> list[str]:
-    flags = ",".join(_mount_options.per_mount_flags(effective))
+    flags = ",".join(_live_options.per_mount_flags(effective))
     if "ro" in top.super_options and not flags.startswith("ro"):
         # The superblock is read-only: the mount alone cannot become writable. Other mounts of it stay read-only.
         return ["-t", "nfs", "-o", f"remount,{flags}", top.source, planned.path]
@@ -275,17 +220,44 @@ def _remount_arguments(planned: Planned, top: Mount, effective: Sequence[str]) -
     return ["-o", f"remount,bind,{flags}", top.source, planned.path]
 
 
-def _plan_unmounted(planned: Planned, table: MountTable) -> None:
-    stack = list(table.find(planned.path).stack)
+def _plan_unmounted(planned: Planned, situation: Situation) -> None:
+    item = planned.wanted
+    stack = list(situation.table.find(planned.path).stack)
     nfs_below = any(mount.is_nfs for mount in stack)
     if nfs_below and not stack[-1].is_nfs and stack[-1].fstype != "autofs":
-        planned.problem = (
+        planned.give_up(
             f"{stack[-1].source} ({stack[-1].fstype}) is mounted over the NFS mount at {planned.path}; "
             "only NFS is unmounted here, so unmount it yourself first"
         )
         return
-    while stack and stack[-1].is_nfs:
-        planned.unmount.append(stack.pop())
+    while stack and (stack[-1].is_nfs or _fstab_of_items.keeps_trigger(stack[-1], item, situation.fstab)):
+        mount = stack.pop()
+        if mount.is_nfs:
+            planned.unmount.append(mount)
+        else:
+            planned.disarm = mount
+
+
+def _plan_one_unmounted(planned: Planned, table: MountTable) -> None:
+    """Plan to unmount the mount that somebody has looked at, and none that took its place since."""
+    item = planned.wanted
+    there = [
+        mount
+        for mount in table.mounts
+        if item.mount_id in (None, mount.mount_id)
+        and item.major_minor in (None, mount.device)
+        and mount.path == planned.path
+    ]
+    top = table.find(planned.path).top
+    if top is not None and top in there and top.is_nfs:
+        planned.unmount.append(top)
+    elif there:
+        found = f"{top.source} ({top.fstype})" if top is not None else "another mount"
+        planned.give_up(f"the mount that shall go is covered by {found}, or is not NFS")
+    elif top is not None and top.is_nfs and item.mount_id is None:
+        planned.give_up(f"{top.source} is mounted with {top.device}, not {item.major_minor}: it is another mount")
+    else:
+        planned.notes.append("the mount that shall go is there no longer")
 
 
 def is_source(mount: Mount, source: str, same_server: SameServer) -> bool:
@@ -298,20 +270,37 @@ def is_source(mount: Mount, source: str, same_server: SameServer) -> bool:
 
 def _move_into_new_mounts(planned: Sequence[Planned], table: MountTable) -> None:
     """See to what lies below a path that gets a mount: it would be hidden, still mounted and out of reach."""
-    for outer in [each for each in planned if each.mount]:
+    for outer in [each for each in planned if each.replaces]:
         inner = {each.path: each for each in planned if each.problem is None and each.wanted.state != "present"}
         for mount in hidden_by(table, outer.path):
             item = inner.get(mount.path)
-            if item is None or not mount.is_nfs:
-                outer.problem = would_hide([mount])
-                outer.unmount.clear()
-                outer.mount = False
-                outer.differing = None
+            stack = table.find(mount.path).stack
+            if item is None or not all(each.is_nfs for each in stack):
+                outer.give_up(would_hide([mount]))
                 break
-            if item.wanted.state == "mounted" and not item.mount:
-                item.unmount = [each for each in reversed(table.find(mount.path).stack) if each.is_nfs]
-                item.mount = True
+            if item.wanted.state == "mounted" and not item.replaces:
+                item.unmount = list(reversed(stack))
                 item.remount.clear()
+                _do_anew(item, None)
+
+
+def _refuse_to_abort_others(planned: Sequence[Planned], table: MountTable) -> None:
+    """`umount -f` ends the requests of a whole superblock: whoever uses another mount of it gets errors, too."""
+    aborted = {mount.mount_id for each in planned if each.wanted.unmount == "abort" for mount in each.unmount}
+    for each in planned:
+        if each.wanted.unmount != "abort" or not each.unmount:
+            continue
+        others = {
+            other.path
+            for mount in each.unmount
+            for other in table.sharing_superblock(mount)
+            if other.mount_id not in aborted
+        }
+        if others:
+            each.give_up(
+                f"not aborted: {', '.join(sorted(others))} share its superblock, and whoever writes there would get "
+                "errors, too; allow_abort_shared_io: true does it all the same"
+            )
 
 
 def hidden_by(table: MountTable, path: str) -> list[Mount]:
@@ -342,8 +331,8 @@ def _leave_what_others_decide(planned: Sequence[Planned], table: MountTable) -> 
         for each in vain:
             # It is the lowest one; what lies over it is another export and goes all the same.
             each.unmount.pop()
-            each.mount = False
-            each.differing = None
+            each.mount = each.arm = False
+            each.differing = each.disarm = None
             each.notes += shared_notes(each.differences)
 
 
@@ -360,7 +349,7 @@ def _in_vain(planned: Planned, mount: Mount, table: MountTable, going: set[int])
     return True
 
 
-def shared_notes(differences: Iterable[_mount_options.Difference]) -> list[str]:
+def shared_notes(differences: Iterable[_live_options.Difference]) -> list[str]:
     """Say why these differences stay."""
     notes = []
     for difference in differences:
@@ -369,28 +358,6 @@ def shared_notes(differences: Iterable[_mount_options.Difference]) -> list[str]:
         elif difference.shared_by_server:
             notes.append(f"{difference}: the first mount from that server decided it")
     return notes
-
-
-def new_fstab(lines: Sequence[_fstab.Line], items: Iterable[Wanted]) -> list[_fstab.Line]:
-    """Return fstab as the items want it."""
-    result = list(lines)
-    for item in items:
-        if item.in_fstab is True:
-            result = _fstab.with_entry(result, item.entry)
-        elif item.in_fstab is False:
-            result = _fstab.without_entry(result, item.path)
-    return result
-
-
-def fstab_words(lines: Sequence[_fstab.Line], item: Wanted) -> list[str]:
-    """Return what changes in fstab for an item, for a person."""
-    before = _fstab.render(lines)
-    if _fstab.render(new_fstab(lines, [item])) == before:
-        return []
-    if not item.in_fstab:
-        return [f"remove its line from {_fstab.FSTAB}"]
-    there = any(entry.is_nfs for entry in _fstab.entries_at(lines, item.path))
-    return [f"{'change' if there else 'add'} its line in {_fstab.FSTAB}"]
 
 
 def waves(planned: Sequence[Planned]) -> list[list[Planned]]:

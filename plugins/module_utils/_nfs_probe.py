@@ -18,13 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.clusterkit.storage.plugins.module_utils import _mount_options, _mounts
+from ansible_collections.clusterkit.storage.plugins.module_utils import _mount_commands, _mount_options, _mounts
+from ansible_collections.clusterkit.storage.plugins.module_utils._mount_commands import OWN_NAMESPACE, SEARCH_PATH
 from ansible_collections.clusterkit.storage.plugins.module_utils._mounts import MountTable
-from ansible_collections.clusterkit.storage.plugins.module_utils._nfs_mounts_host import (
-    OWN_NAMESPACE,
-    SEARCH_PATH,
-    mount_failure,
-)
 from ansible_collections.clusterkit.storage.plugins.module_utils._process import Finished, run
 
 PARALLEL = 8
@@ -200,6 +196,6 @@ def _problem(finished: Finished, target: Target, timeout: float) -> str | None:
         hint = _HINTS.get(int(said["errno"]))
         return f"{target.source}: {doing} failed: {said['error']}" + (f" ({hint})" if hint else "")
     if doing == "mounting":
-        return f"{target.source}: {mount_failure(finished, target.source, target.options)}"
+        return f"{target.source}: {_mount_commands.failure(finished, target.source, target.options)}"
     words = " ".join(finished.stderr.split()) or f"the try ended with exit status {finished.returncode}"
     return f"{target.source}: {words}"

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ansible_collections.clusterkit.storage.plugins.module_utils import (
-    _export_server,
+    _export_host,
     _files,
     _firewall,
     _mounts,
@@ -20,6 +20,7 @@ from ansible_collections.clusterkit.storage.plugins.module_utils import (
     _process,
     _server_info,
 )
+from ansible_collections.clusterkit.storage.plugins.module_utils._host_module import HostError, reading, refused
 from ansible_collections.clusterkit.storage.plugins.module_utils._nfs_service import Plan, Settings, State, Unit
 
 UNITS = (_nfs_service.SERVER, _nfs_service.IDMAPD, *_nfs_service.ONLY_VERSION_3)
@@ -33,7 +34,7 @@ class Places:
     idmapd_conf: str = "/etc/idmapd.conf.d/zz-clusterkit.conf"
     nfsd: str = "/proc/fs/nfsd"
     proc: str = "/proc"
-    path: str = _export_server.SYSTEM_PATH
+    path: str = _export_host.SYSTEM_PATH
     firewall: _firewall.Places = field(default_factory=_firewall.Places)
 
 
@@ -68,23 +69,8 @@ class Outcome:
     diff: list[dict[str, str]] = field(default_factory=list)
 
 
-class ServiceError(Exception):
-    """What the user has to know when the server does not do what the settings say."""
-
-    def __init__(self, message: str, problems: Sequence[str], *, changed: bool = False) -> None:
-        super().__init__(message)
-        self.message = message
-        self.problems = list(problems)
-        self.changed = changed
-
-
-def refused(problems: Sequence[str]) -> ServiceError:
-    count = f"{len(problems)} problems" if len(problems) > 1 else "a problem"
-    return ServiceError(f"{count}, nothing was changed: " + "; ".join(problems), problems)
-
-
 def ensure_service(request: Request, places: Places) -> Outcome:
-    """Do what the request says. Raises ServiceError."""
+    """Do what the request says. Raises HostError."""
     return _Run(request, places).do()
 
 
@@ -107,7 +93,8 @@ class _Run:
         )
         if problems:
             raise refused(problems)
-        found = self._state(settings)
+        with reading():
+            found = self._state(settings)
         if found.unit(_nfs_service.SERVER).load == "masked":
             raise refused([f"{_nfs_service.SERVER} is masked; `systemctl unmask {_nfs_service.SERVER}` first"])
         if found.unit(_nfs_service.SERVER).load == "not-found":
@@ -119,8 +106,9 @@ class _Run:
             ports, port_problems = _nfs_service.firewall_ports(settings, found)
             firewall = _firewall.make(request.firewall, ports, places=self.places.firewall, run=self._command)
             plan.problems += port_problems + firewall.problems
+            outcome.warnings += firewall.notes
         if plan.problems:
-            raise refused(plan.problems)
+            raise refused(plan.problems, outcome.warnings)
         outcome.steps = plan.steps + (firewall.steps if firewall else [])
         outcome.changed = bool(outcome.steps)
         outcome.restarted = bool(plan.why_restart)
@@ -139,7 +127,7 @@ class _Run:
                 if firewall is not None and firewall.steps:
                     firewall.apply()
             except OSError as error:
-                raise self._failure([str(error)]) from error
+                raise self._failure([_files.complaint(error)]) from error
             found = self._state(settings)
             left = list(_nfs_service.differences(settings, found).values())
             left += self._plan(settings, found).steps if not left else []
@@ -163,8 +151,8 @@ class _Run:
         self.outcome.changed = True
         return self.outcome
 
-    def _failure(self, what: Sequence[str]) -> ServiceError:
-        return ServiceError("the server does not do what the settings say: " + "; ".join(what), what, changed=True)
+    def _failure(self, what: Sequence[str]) -> HostError:
+        return HostError("the server does not do what the settings say: " + "; ".join(what), what, changed=True)
 
     # --- what is in force --------------------------------------------------------------------------------
 

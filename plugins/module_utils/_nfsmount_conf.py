@@ -10,13 +10,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from ansible_collections.clusterkit.storage.plugins.module_utils import _mount_options
 from ansible_collections.clusterkit.storage.plugins.module_utils._files import read_text
 
 CONF = "/etc/nfsmount.conf"
 DROP_IN = "/etc/nfsmount.conf.d/clusterkit.conf"
+# Older ones read the main file only.
+READS_FOLDER = (2, 5, 3)
 _FILES = ("/usr" + CONF, CONF)
+_BEGIN = "# BEGIN clusterkit.storage: written by it, and replaced as a whole"
+_END = "# END clusterkit.storage"
+_BLOCK = re.compile(rf"^{re.escape(_BEGIN)}\n.*?^{re.escape(_END)}(?:\n|\Z)", re.MULTILINE | re.DOTALL)
 _GLOBAL = ("nfsmount_global_options", "")
 _ALIASES = {"background": "bg", "foreground": "fg"}
 _VERSION_KEYS = ("v3", "v4", "vers", "nfsvers", "minorversion")
@@ -24,6 +32,47 @@ _MULTIPLES = {"k": 1024, "m": 1024**2, "g": 1024**3}
 _SECTION = re.compile(r'\[\s*(\w+)(?:\s+"([^"]*)")?\s*\]')
 
 Section = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Default:
+    """Options that all mounts get, or those of one server or of one mount point."""
+
+    options: tuple[str, ...]
+    server: str | None = None
+    path: str | None = None
+
+    @property
+    def section(self) -> str:
+        if self.path is not None:
+            return f'[ MountPoint "{self.path}" ]'
+        return f'[ Server "{self.server}" ]' if self.server is not None else "[ NFSMount_Global_Options ]"
+
+
+def read_defaults(raw: Sequence[Mapping[str, Any]]) -> tuple[list[Default], list[str]]:
+    """Return the wanted defaults and everything that is wrong with them, each problem with its place."""
+    defaults: list[Default] = []
+    problems: list[str] = []
+    first_at: dict[str, int] = {}
+    for index, entry in enumerate(raw):
+        default = Default(tuple(_mount_options.parse(entry.get("options"))), entry.get("server"), entry.get("path"))
+        found = [f"options: {problem}" for problem in _mount_options.problems(default.options)]
+        if not default.options:
+            found.append("options: are needed")
+        if default.server is not None and default.path is not None:
+            found.append("server, path: give one of them, or none for all mounts")
+        for name, value in (("server", default.server), ("path", default.path)):
+            if value is not None and (not value or re.search(r'["\]\s]', value)):
+                found.append(f'{name}: "{value}" cannot be written to nfsmount.conf')
+        if default.path is not None and not default.path.startswith("/"):
+            found.append(f'path: "{default.path}" is not an absolute path')
+        section = default.section.lower()
+        if section in first_at:
+            found.append(f"options: are for the same mounts as those of mount_defaults[{first_at[section]}]")
+        first_at.setdefault(section, index)
+        problems += [f"mount_defaults[{index}].{problem}" for problem in found]
+        defaults.append(default)
+    return defaults, problems
 
 
 class MountDefaults:
@@ -96,7 +145,12 @@ def read_files() -> dict[str, str]:
 
 def in_order(contents: Mapping[str, str]) -> list[str]:
     """Return the contents of files in mount.nfs's order: what comes later overrides what came before."""
-    return [contents[path] for path in sorted(contents, key=_rank)]
+    texts = []
+    for path in sorted(contents, key=_rank):
+        texts.append(_BLOCK.sub("", contents[path]))
+        # Versions that need it let the first one win within a file, and it stands at the beginning.
+        texts += _BLOCK.findall(contents[path])
+    return texts
 
 
 def _rank(path: str) -> tuple[bool, bool, list[tuple[int, str]]]:
@@ -105,11 +159,36 @@ def _rank(path: str) -> tuple[bool, bool, list[tuple[int, str]]]:
     return not path.startswith("/usr/"), path not in _FILES, name
 
 
-def render(options: Sequence[str]) -> str:
-    """Return the content of the drop-in that gives these options to all NFS mounts."""
-    lines = ["# Written by clusterkit.storage: options of every NFS mount of this host, see nfsmount.conf(5).", ""]
-    lines += ["[ NFSMount_Global_Options ]", *(_setting(option) for option in options)]
-    return "\n".join(lines) + "\n"
+def has_block(content: str | None) -> bool:
+    """Tell whether a main file has settings of ours in it."""
+    return content is not None and _BLOCK.search(content) is not None
+
+
+def changes(contents: Mapping[str, str], defaults: Sequence[Default], *, reads_folder: bool) -> dict[str, str | None]:
+    """Return the files that have to change so that these defaults hold, with their new content (None: no file).
+
+    They stand in a file of their own or, where mount.nfs does not read the folder of it, in a block of the main file.
+    """
+    wanted: dict[str, str | None] = {DROP_IN: None, CONF: contents.get(CONF)}
+    if contents.get(CONF) is not None:
+        wanted[CONF] = _BLOCK.sub("", contents[CONF])
+    if defaults and reads_folder:
+        wanted[DROP_IN] = render(defaults)
+    elif defaults:
+        # nfs-utils 1.3 takes the first of two settings in a file, and ignores a last line without an end.
+        wanted[CONF] = f"{_BEGIN}\n{_sections(defaults)}{_END}\n" + (wanted[CONF] or "")
+    return {path: text for path, text in wanted.items() if text != contents.get(path)}
+
+
+def render(defaults: Sequence[Default]) -> str:
+    """Return the content of the file of ours."""
+    return "# Written by clusterkit.storage: options of NFS mounts, see nfsmount.conf(5).\n\n" + _sections(defaults)
+
+
+def _sections(defaults: Sequence[Default]) -> str:
+    return "\n".join(
+        "\n".join([default.section, *(_setting(option) for option in default.options)]) + "\n" for default in defaults
+    )
 
 
 def _setting(option: str) -> str:

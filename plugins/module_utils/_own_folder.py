@@ -127,18 +127,25 @@ def exported_paths(table: str) -> list[str] | None:
 def find_share(path: str, mounts: MountTable, exported: Sequence[str] | None) -> Share:
     """Return a share with its base: the mount point of its file system if no export covers it, else the share's root.
 
-    A folder that is there already stays the one. Raises NotBeneath or OSError for a path that is no plain directory.
+    A folder that is there already stays the one; what a client has put into the share does not count as one.
+    Raises NotBeneath or OSError for a path that is no plain directory.
     """
     os.close(open_root(path))
     place = mounts.find(path)
     mount = place.top or place.inside
     top = mount.path if mount is not None else path
-    if os.path.lexists(os.path.join(top, OWN)):  # noqa: PTH118 - neither follows a link
-        return Share(path, top)
+    if _is_ours(f"{path.rstrip('/')}/{OWN}"):
+        return Share(path, path)
     hidden = exported is not None and not any(_mounts.is_within(top, each) for each in exported)
-    if hidden and not os.path.lexists(os.path.join(path, OWN)):  # noqa: PTH118 - as above
-        return Share(path, top)
-    return Share(path, path)
+    return Share(path, top if hidden or os.path.lexists(f"{top.rstrip('/')}/{OWN}") else path)
+
+
+def _is_ours(path: str) -> bool:
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077
 
 
 # --- files -------------------------------------------------------------------------------------------------

@@ -9,13 +9,18 @@ import os
 import signal
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO
+
+from ansible_collections.clusterkit.storage.plugins.module_utils._caller import CallerGoneError
 
 # How long a killed child may take to go away. One that waits for a dead NFS server is in state D:
 # it goes when the server answers, and nobody here waits for that.
 GRACE_SECONDS = 1.0
+# How often a child's end is waited for anew when somebody may call it off.
+_CALL_OFF_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -44,12 +49,18 @@ class Finished:
 
 
 def run(
-    argv: Sequence[str], *, timeout: float, env: Mapping[str, str] | None = None, stdin: str | None = None
+    argv: Sequence[str],
+    *,
+    timeout: float,
+    env: Mapping[str, str] | None = None,
+    stdin: str | None = None,
+    called_off: Callable[[], bool] | None = None,
 ) -> Finished:
     """Run `argv` without a shell and return within `timeout` seconds plus GRACE_SECONDS.
 
     `env` is added to this process's environment, `stdin` is what it can read. Raises OSError when the program
-    cannot be started (FileNotFoundError: it is not installed).
+    cannot be started (FileNotFoundError: it is not installed), and CallerGoneError, with the child killed, as soon
+    as `called_off` says so.
     """
     # Files, not pipes: a grandchild that lives on holds a pipe open, and reading it to its end never returns.
     with tempfile.TemporaryFile() as stdin_file, tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
@@ -68,7 +79,7 @@ def run(
         )
         timed_out = False
         try:
-            child.wait(timeout=timeout)
+            _wait(child, timeout, called_off)
         except subprocess.TimeoutExpired:
             timed_out = True
             _kill_group(child)
@@ -82,6 +93,23 @@ def run(
             stderr=_content(stderr),
             timed_out=timed_out,
         )
+
+
+def _wait(child: subprocess.Popen[bytes], timeout: float, called_off: Callable[[], bool] | None) -> None:
+    if called_off is None:
+        child.wait(timeout=timeout)
+        return
+    deadline = time.monotonic() + timeout
+    while True:
+        left = deadline - time.monotonic()
+        try:
+            child.wait(timeout=max(0, min(left, _CALL_OFF_SECONDS)))
+            return
+        except subprocess.TimeoutExpired:
+            if called_off():
+                raise CallerGoneError from None
+            if left <= 0:
+                raise
 
 
 def _kill_group(child: subprocess.Popen[bytes]) -> None:

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.clusterkit.storage.plugins.module_utils import _plan, _volume_set
+from ansible_collections.clusterkit.storage.plugins.module_utils import _changes, _plan, _volume_set
 from ansible_collections.clusterkit.storage.plugins.module_utils._api import Api, ApiError, path_of
+from ansible_collections.clusterkit.storage.plugins.module_utils._changes import BAD, Item, Outcome
 from ansible_collections.clusterkit.storage.plugins.module_utils._reclaim import (
     Decision,
     Facts,
@@ -25,9 +26,7 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._reclaim import
 from ansible_collections.clusterkit.storage.plugins.module_utils._selection import Selection
 from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import Volume
 
-Item = dict[str, Any]
 STATES = ("changed", "unchanged", "refused", "gone", "stale", "failed", "not_started")
-_BAD = ("stale", "failed", "not_started")
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ class Run:
             if self._stopped.is_set():
                 return outcome(volume, volume.name, "not_started", "another volume failed, and on_error is stop")
             item = self._change(decision)
-            if stop_early and item["state"] in _BAD:
+            if stop_early and item["state"] in BAD:
                 self._stopped.set()
             return item
 
@@ -162,27 +161,38 @@ class Run:
 
         A volume that is Bound has been Available, so that it also ends a wait for Available.
         """
-        deadline = time.monotonic() + seconds
         waiting = {item["name"]: item for item in items if item["state"] == "changed" and item.get("note")}
+        try:
+            self._follow(waiting, resource_version, phase, time.monotonic() + seconds)
+            problem = f" and not {phase} after {seconds:.0f} s"
+        except ApiError as error:
+            problem = f", and cannot be followed: {error}"
+        for item in waiting.values():
+            item |= {"state": "failed", "reason": f"was released, but is {item['phase']}{problem}"}
+
+    def _follow(self, waiting: dict[str, Item], resource_version: str, phase: str, deadline: float) -> None:
+        """Take those that have come to C(phase) out of C(waiting). Raises ApiError."""
         good = {"Available": ("Available", "Bound"), "Bound": ("Bound",)}[phase]
 
-        def look(item: Item, volume: Volume) -> bool:
+        def look(name: str, volume: Volume | None) -> None:
+            item = waiting.get(name)
+            if item is None:
+                return
+            if volume is None:
+                item |= {"state": "gone", "reason": "was deleted while it was waited for"}
+                del waiting[name]
+                return
             item |= {"phase": volume.phase, "claim": volume.claim_name or None}
             settled = volume.phase in good and (volume.phase != "Bound" or bool(volume.claim and volume.claim[2]))
-            return settled or volume.uid != item["uid"]
+            if settled or volume.uid != item["uid"]:
+                del waiting[name]
 
         while waiting and time.monotonic() < deadline:
             try:
                 for kind, data in self._api.watch(_volume_set.VOLUMES, resource_version, deadline):
                     resource_version = data["metadata"]["resourceVersion"]
-                    item = waiting.get(data["metadata"].get("name", ""))
-                    if item is None or kind == "BOOKMARK":
-                        continue
-                    if kind == "DELETED":
-                        item |= {"state": "gone", "reason": "was deleted while it was waited for"}
-                        del waiting[item["name"]]
-                    elif look(item, Volume.of(data)):
-                        del waiting[item["name"]]
+                    if kind != "BOOKMARK":
+                        look(data["metadata"]["name"], None if kind == "DELETED" else Volume.of(data))
                     if not waiting:
                         return
             except ApiError as error:
@@ -191,16 +201,8 @@ class Run:
                 listing = self._api.list_all(_volume_set.VOLUMES, Volume.of)
                 resource_version = listing.resource_version
                 there = {volume.name: volume for volume in listing.items}
-                for name, item in list(waiting.items()):
-                    if name not in there:
-                        item |= {"state": "gone", "reason": "was deleted while it was waited for"}
-                    if name not in there or look(item, there[name]):
-                        del waiting[name]
-        for item in waiting.values():
-            item |= {
-                "state": "failed",
-                "reason": f"was released, but is {item['phase']} and not {phase} after {seconds:.0f} s",
-            }
+                for name in list(waiting):
+                    look(name, there.get(name))
 
 
 def _quiet(decision: Decision) -> str:
@@ -295,32 +297,16 @@ def from_plan(
 # The whole of it -----------------------------------------------------------------------------------------
 
 
-@dataclass
-class Outcome:
-    """What a run did. C(problem) says why it counts as failed."""
-
-    items: list[Item]
-    diffs: list[dict[str, str]]
-    problem: str = ""
-    plan_id: str | None = None
-
-    @property
-    def changed(self) -> bool:
-        return any(item["state"] == "changed" or "before" in item for item in self.items)
-
-
 def reclaim(api: Api, given: Mapping[str, Any], *, check_mode: bool, diff: bool) -> Outcome:
     """Do what the arguments of the module say. Raises ValueError when they make no sense, ApiError when nothing works.
 
     Nothing is changed before all volumes were judged.
     """
-    found = _plan.load(given["plan"], "reclaim") if given["plan"] else None
+    found = _changes.load_plan(api, given["plan"], "reclaim")
     request = Request.of(found["request"] if found else given)
     listed = given["protected_namespaces"]
     conduct = Conduct(given["on_error"], bool(found), diff, given["retry_timeout"])
     if found:
-        if found["cluster_uid"] != _volume_set.cluster_uid(api):
-            raise ValueError(f"{given['plan']}: the plan is for another cluster ({found['cluster_uid']})")
         chosen = _volume_set.read_named(api, [step["item"] for step in found["steps"]])
     elif given["volumes"] is not None:
         if not given["volumes"]:
@@ -341,7 +327,9 @@ def reclaim(api: Api, given: Mapping[str, Any], *, check_mode: bool, diff: bool)
     decisions = [one for one in judged if isinstance(one, Decision)]
     settled = [one for one in judged if not isinstance(one, Decision)]
     run = Run(api, request, listed, conduct)
-    problem = _reason_not_to_begin(api, given, decisions, settled)
+    wrong = [f"{one.volume.name} {one.refusal}" for one in decisions if one.refusal]
+    wrong += [f"{item['name']} {item['reason']}" for item in settled]
+    problem = _changes.reason_not_to_begin(api, given, sum(1 for one in decisions if one.patch), wrong)
     if problem:
         items = [
             outcome(one.volume, one.volume.name, "not_started", problem)
@@ -349,37 +337,17 @@ def reclaim(api: Api, given: Mapping[str, Any], *, check_mode: bool, diff: bool)
             else outcome(one.volume if one.refusal else None, one.volume.name, _quiet(one), one.refusal)
             for one in decisions
         ]
-        return Outcome(_sorted(items + settled), [], problem)
-    items = run.carry_out(decisions) + settled
+    else:
+        items = run.carry_out(decisions)
+    items += settled
     if given["wait"] and request.release and not check_mode:
         run.wait(items, chosen.resource_version, given["wait_phase"], given["wait_timeout"])
-    by_name = given["volumes"] is not None or bool(found)
-    return Outcome(_sorted(items), run.diffs, _problem(items, by_name), found["id"] if found else None)
-
-
-def _reason_not_to_begin(
-    api: Api, given: Mapping[str, Any], decisions: Sequence[Decision], settled: Sequence[Item]
-) -> str:
-    changes = sum(1 for one in decisions if one.patch)
-    total = api.count(_volume_set.VOLUMES)[0] if _plan.needs_total(given["max_changes"]) else 0
-    found = _plan.over_limit(changes, given["max_changes"], total)
-    if found or given["on_error"] != "stop" or given["selection"] is not None:
-        return found
-    wrong = [f"{one.volume.name} {one.refusal}" for one in decisions if one.refusal]
-    wrong += [f"{item['name']} {item['reason']}" for item in settled]
-    return f"nothing was done since on_error is stop: {'; '.join(wrong)}" if wrong else ""
-
-
-def _problem(items: Sequence[Item], by_name: bool) -> str:
-    """Volumes that were named must come to what was asked for; those of a selection may be refused."""
-    bad = {*_BAD, "refused", "gone"} if by_name else set(_BAD)
-    wrong = [item for item in items if item["state"] in bad]
-    if not wrong:
-        return ""
-    shown = "; ".join(f"{item['name']} ({item['state']}) {item.get('reason', '')}" for item in wrong[:5])
-    more = f"; and {len(wrong) - 5} more, see volumes" if len(wrong) > 5 else ""
-    return f"{len(wrong)} of {len(items)} volumes are not as asked for: {shown}{more}"
-
-
-def _sorted(items: Iterable[Item]) -> list[Item]:
-    return sorted(items, key=lambda item: str(item["name"]))
+    items.sort(key=lambda item: str(item["name"]))
+    return Outcome(
+        items,
+        any(item["state"] == "changed" or "before" in item for item in items),
+        run.diffs,
+        problem or _changes.problem(items, given, "volume"),
+        found["id"] if found else None,
+        {"summary": summary(items)},
+    )

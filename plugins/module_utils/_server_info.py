@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.clusterkit.storage.plugins.module_utils import (
-    _export_server,
+    _export_host,
+    _export_options,
     _export_table,
     _exports,
     _files,
     _process,
 )
-from ansible_collections.clusterkit.storage.plugins.module_utils._export_server import Places
+from ansible_collections.clusterkit.storage.plugins.module_utils._export_host import Places
 
 MOUNTD_PROGRAM = 100005
 
@@ -38,13 +39,13 @@ class ServerInfo:
 def collect(places: Places, *, timeout: float, nfsd: str = "/proc/fs/nfsd") -> ServerInfo:
     """Ask the files, the kernel, rpcbind and mountd."""
     info = ServerInfo()
-    version = _export_server.nfs_utils_version(places.path, timeout)
+    version = _export_host.nfs_utils_version(places.path, timeout)
     if version is None:
         info.unavailable["nfs_utils_version"] = "rpc.mountd is not installed"
-        dialect = _exports.NEWEST
+        dialect = _export_options.NEWEST
     else:
         info.nfs_utils_version = ".".join(str(part) for part in version)
-        dialect = _exports.Dialect(version, _export_server.flavor_flags(places))
+        dialect = _export_options.Dialect(version, _export_host.flavor_flags(places))
 
     table = _files.read_text(places.table)
     if table is None:
@@ -53,7 +54,7 @@ def collect(places: Places, *, timeout: float, nfsd: str = "/proc/fs/nfsd") -> S
         {"path": entry.path, "host": entry.host or "*", "options": entry.meaning.options()}
         for entry in _exports.parse(table or "", dialect).effective
     ]
-    for path, text in _export_server.exports_files(places).items():
+    for path, text in _export_host.exports_files(places).items():
         file = _export_table.read_foreign(path, text, dialect)
         info.files.append(
             {

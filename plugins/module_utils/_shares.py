@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.clusterkit.storage.plugins.module_utils import _addresses, _export_list, _mount_options
-from ansible_collections.clusterkit.storage.plugins.module_utils._exports import Meaning
+from ansible_collections.clusterkit.storage.plugins.module_utils._export_options import Meaning
 
 Tell = Callable[[str, str, str], None]  # takes host, place and message
 

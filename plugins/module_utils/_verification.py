@@ -8,7 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ansible_collections.clusterkit.storage.plugins.module_utils import _export_list, _exports, _objects
+from ansible_collections.clusterkit.storage.plugins.module_utils import (
+    _export_clients,
+    _export_list,
+    _export_options,
+    _objects,
+)
 
 CLASS = "storage.clusterkit/verify-class"
 PROVISIONER = "storage.clusterkit/verify-provisioner"
@@ -217,19 +222,19 @@ def _servers(record: Mapping[str, Any], lines: Lines) -> None:
 
 
 def _wrong_exports(wanted: Sequence[Mapping[str, Any]], found: Sequence[Mapping[str, Any]]) -> list[str]:
-    table = {(one["path"], _exports.client_key(one["host"])): one["options"] for one in found}
+    table = {(one["path"], _export_clients.client_key(one["host"])): one["options"] for one in found}
     wrong = []
     for export in wanted:
         for client in export["clients"]:
-            options = table.get((export["path"], _exports.client_key(client["host"])))
+            options = table.get((export["path"], _export_clients.client_key(client["host"])))
             if options is None:
                 wrong.append(f"{export['path']} is not exported to {client['host']}")
                 continue
             meant = _export_list.meaning(export, client)
-            served, _problem = _exports.read_options(",".join(options))
+            served, _problem = _export_options.read_options(",".join(options))
             if meant.mountpoint is None:
                 served = replace(served, mountpoint=None)  # the server adds it to exports on a disk of their own
-            different = _exports.differences(meant, served)
+            different = _export_options.differences(meant, served)
             if different:
                 wrong.append(f"{export['path']} is exported to {client['host']} with {', '.join(different)}")
     return wrong

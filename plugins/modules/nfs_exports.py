@@ -218,12 +218,9 @@ problems:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.clusterkit.storage.plugins.module_utils._export_server import (
-    ExportsError,
-    Places,
-    Request,
-    ensure_exports,
-)
+from ansible_collections.clusterkit.storage.plugins.module_utils import _host_module
+from ansible_collections.clusterkit.storage.plugins.module_utils._export_host import Places
+from ansible_collections.clusterkit.storage.plugins.module_utils._export_server import Request, ensure_exports
 
 ARGUMENT_SPEC = {
     "exports": {
@@ -256,25 +253,7 @@ ARGUMENT_SPEC = {
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
     request = Request(**module.params, check_mode=module.check_mode)
-    try:
-        outcome = ensure_exports(request, Places())
-    except ExportsError as failure:
-        for warning in failure.warnings:
-            module.warn(warning)
-        module.fail_json(msg=failure.message, problems=failure.problems, changed=failure.changed)
-    for warning in outcome.warnings:
-        module.warn(warning)
-    module.exit_json(
-        changed=outcome.changed,
-        exports=outcome.exports,
-        withdrawn=outcome.withdrawn,
-        foreign=outcome.foreign,
-        file_changed=outcome.file_changed,
-        table_changed=outcome.table_changed,
-        order_changed=outcome.order_changed,
-        file_systems=outcome.file_systems,
-        diff=outcome.diff,
-    )
+    _host_module.run(module, lambda: ensure_exports(request, Places()))
 
 
 if __name__ == "__main__":

@@ -139,7 +139,7 @@ unavailable:
 from dataclasses import asdict
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.clusterkit.storage.plugins.module_utils._export_server import Places
+from ansible_collections.clusterkit.storage.plugins.module_utils._export_host import Places
 from ansible_collections.clusterkit.storage.plugins.module_utils._server_info import collect
 
 

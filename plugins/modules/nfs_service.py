@@ -85,6 +85,8 @@ options:
       - The firewall of the host, whose ports are opened. V(none) touches no firewall.
       - With V(firewalld) a service, with V(ufw) an application profile named C(clusterkit-nfs) is made and allowed.
         With V(nftables) rules are inserted into the chain C(input) of the table C(inet filter).
+      - With V(ufw) a port that a rule of the administrator lets in is left to that rule, and a warning says so. A rule
+        that keeps everybody out is an error.
       - The ports are those of O(versions) and O(ports); for NFSv3 all of O(ports) but C(nfs) have to be given.
     type: str
     choices: [firewalld, nftables, none, ufw]
@@ -164,10 +166,10 @@ problems:
 """
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.clusterkit.storage.plugins.module_utils import _host_module
 from ansible_collections.clusterkit.storage.plugins.module_utils._nfs_service_host import (
     Places,
     Request,
-    ServiceError,
     ensure_service,
 )
 
@@ -195,14 +197,7 @@ ARGUMENT_SPEC = {
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
     request = Request(**module.params, check_mode=module.check_mode)
-    try:
-        outcome = ensure_service(request, Places())
-    except ServiceError as failure:
-        module.fail_json(msg=failure.message, problems=failure.problems, changed=failure.changed)
-    result = dict(vars(outcome))
-    for warning in result.pop("warnings"):
-        module.warn(warning)
-    module.exit_json(**result)
+    _host_module.run(module, lambda: ensure_service(request, Places()))
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ extends_documentation_fragment:
   - clusterkit.storage.attributes
   - clusterkit.storage.attributes.k8s
   - clusterkit.storage.api
+  - clusterkit.storage.api.changes
   - clusterkit.storage.api.selection
 attributes:
   check_mode:
@@ -43,12 +44,6 @@ options:
         reported and do not fail the module. An empty list or selection is an error and never means all.
     type: list
     elements: str
-  plan:
-    description:
-      - A file that M(clusterkit.storage.storage_plan) wrote, on the machine where the module runs. Exactly its steps
-        are done, with its policy, release, labels and annotations. A volume that has changed since the plan was made
-        is left alone and reported as V(stale), unless it has what the plan wants already.
-    type: path
   policy:
     description: The reclaim policy that the volumes should have.
     type: str
@@ -87,18 +82,6 @@ options:
     type: list
     elements: str
     default: []
-  max_changes:
-    description:
-      - At most so many volumes may change, as a count such as V(50), or as V(10%) of all volumes of the cluster,
-        rounded up. If more would change, nothing is done and the module fails.
-    type: str
-  on_error:
-    description:
-      - V(continue) does all that can be done and fails at the end. V(stop) begins nothing if one of O(volumes) or of
-        O(plan) is refused or not there, and nothing more once a change has failed.
-    type: str
-    choices: [continue, stop]
-    default: continue
   wait:
     description: Whether to wait until the released volumes are O(wait_phase).
     type: bool
@@ -109,10 +92,6 @@ options:
     type: str
     choices: [Available, Bound]
     default: Available
-  wait_timeout:
-    description: Seconds to wait at most.
-    type: int
-    default: 120
   dest:
     description:
       - A file that gets RV(volumes) as lines of JSON; the result then holds those that are not V(unchanged) only.
@@ -210,23 +189,16 @@ dest:
   type: str
 """
 
-import json
-
-from ansible_collections.clusterkit.storage.plugins.module_utils import _reclaim, _reclaim_run, _selection
-from ansible_collections.clusterkit.storage.plugins.module_utils._api import ApiError
+from ansible_collections.clusterkit.storage.plugins.module_utils import _changes, _reclaim, _reclaim_run, _selection
 from ansible_collections.clusterkit.storage.plugins.module_utils._api_module import ApiModule
-from ansible_collections.clusterkit.storage.plugins.module_utils._files import replace_file
 
 ARGUMENTS = {
     "selection": {"type": "dict", "options": _selection.ARGUMENTS},
     "volumes": {"type": "list", "elements": "str"},
-    "plan": {"type": "path"},
     **_reclaim.ARGUMENTS,
-    "max_changes": {"type": "str"},
-    "on_error": {"type": "str", "choices": ["continue", "stop"], "default": "continue"},
+    **_changes.ARGUMENTS,
     "wait": {"type": "bool", "default": False},
     "wait_phase": {"type": "str", "choices": ["Available", "Bound"], "default": "Available"},
-    "wait_timeout": {"type": "int", "default": 120},
     "dest": {"type": "path"},
 }
 
@@ -241,23 +213,9 @@ def main() -> None:
         ],
         required_one_of=[("selection", "volumes", "plan")],
     )
-    given = module.params
-    try:
-        done = _reclaim_run.reclaim(module.client(), given, check_mode=module.check_mode, diff=module._diff)
-        result = {"changed": done.changed, "volumes": done.items, "summary": _reclaim_run.summary(done.items)}
-        dest = given["dest"] or (f"{given['plan']}.result.jsonl" if given["plan"] else None)
-        if dest and not module.check_mode:
-            replace_file(dest, "".join(json.dumps(item, sort_keys=True) + "\n" for item in done.items), mode=0o600)
-            result |= {"dest": dest, "volumes": [item for item in done.items if item["state"] != "unchanged"]}
-    except (ApiError, ValueError, OSError) as error:
-        module.fail_json(msg=str(error))
-    if done.plan_id:
-        result["plan_id"] = done.plan_id
-    if done.diffs:
-        result["diff"] = done.diffs
-    if done.problem:
-        module.fail_json(msg=done.problem, **result)
-    module.exit_json(**result)
+    module.carry_out(
+        "volume", _reclaim_run.reclaim, module.params["dest"] or _changes.result_file(module.params["plan"])
+    )
 
 
 if __name__ == "__main__":

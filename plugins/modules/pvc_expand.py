@@ -24,6 +24,7 @@ extends_documentation_fragment:
   - clusterkit.storage.attributes
   - clusterkit.storage.attributes.k8s
   - clusterkit.storage.api
+  - clusterkit.storage.api.changes
 attributes:
   check_mode:
     support: full
@@ -76,11 +77,6 @@ options:
         description: Names of StorageClasses; an empty string means claims without one.
         type: list
         elements: str
-  plan:
-    description:
-      - A file that M(clusterkit.storage.storage_plan) wrote, on the machine where the module runs. Exactly its steps
-        are done. A claim that has changed since the plan was made is left alone and reported as V(stale).
-    type: path
   size:
     description:
       - The new size as a quantity of Kubernetes such as V(20Gi), V(1.3Gi) or V(1500M); or by how much more than the
@@ -98,26 +94,10 @@ options:
     type: list
     elements: dict
     default: []
-  max_changes:
-    description:
-      - At most so many claims may change, as a count such as V(50), or as V(10%) of all volumes of the cluster,
-        rounded up. If more would change, nothing is done and the module fails.
-    type: str
-  on_error:
-    description:
-      - V(continue) does all that can be done and fails at the end. V(stop) begins nothing if one of O(claims) or of
-        O(plan) is refused or not there, and nothing more once a change has failed.
-    type: str
-    choices: [continue, stop]
-    default: continue
   wait:
     description: Whether to wait for the resizer of CSI volumes.
     type: bool
     default: true
-  wait_timeout:
-    description: Seconds to wait at most.
-    type: int
-    default: 120
 author:
   - The clusterkit.storage authors (@clusterkit)
 notes:
@@ -211,27 +191,21 @@ plan_id:
   returned: with O(plan)
   type: str
 dest:
-  description: The file beside the plan that got all RV(claims) as lines of JSON.
+  description:
+    - The file beside the plan that got all RV(claims) as lines of JSON. RV(claims) then holds those that are not
+      V(unchanged) only.
   returned: with O(plan), outside of check mode
   type: str
 """
 
-import json
-from collections import Counter
-
-from ansible_collections.clusterkit.storage.plugins.module_utils import _expand, _expand_run
-from ansible_collections.clusterkit.storage.plugins.module_utils._api import ApiError
+from ansible_collections.clusterkit.storage.plugins.module_utils import _changes, _expand, _expand_run
 from ansible_collections.clusterkit.storage.plugins.module_utils._api_module import ApiModule
-from ansible_collections.clusterkit.storage.plugins.module_utils._files import replace_file
 
 ARGUMENTS = {
     **_expand.ARGUMENTS,
-    "plan": {"type": "path"},
+    **_changes.ARGUMENTS,
     "storage_servers": {"type": "list", "elements": "dict", "default": []},
-    "max_changes": {"type": "str"},
-    "on_error": {"type": "str", "choices": ["continue", "stop"], "default": "continue"},
     "wait": {"type": "bool", "default": True},
-    "wait_timeout": {"type": "int", "default": 120},
 }
 
 
@@ -242,29 +216,7 @@ def main() -> None:
         mutually_exclusive=[("claims", "selection", "plan"), ("plan", "size")],
         required_one_of=[("claims", "selection", "plan")],
     )
-    given = module.params
-    try:
-        done = _expand_run.expand(module.client(), given, check_mode=module.check_mode, diff=module._diff)
-        result = {
-            "changed": done.changed,
-            "claims": done.items,
-            "summary": Counter(item["state"] for item in done.items),
-            "quotas": done.quotas,
-            "shares": done.shares,
-        }
-        if given["plan"] and not module.check_mode:
-            dest = f"{given['plan']}.result.jsonl"
-            replace_file(dest, "".join(json.dumps(item, sort_keys=True) + "\n" for item in done.items), mode=0o600)
-            result["dest"] = dest
-    except (ApiError, ValueError, OSError) as error:
-        module.fail_json(msg=str(error))
-    if done.plan_id:
-        result["plan_id"] = done.plan_id
-    if done.diffs:
-        result["diff"] = done.diffs
-    if done.problem:
-        module.fail_json(msg=done.problem, **result)
-    module.exit_json(**result)
+    module.carry_out("claim", _expand_run.expand, _changes.result_file(module.params["plan"]))
 
 
 if __name__ == "__main__":

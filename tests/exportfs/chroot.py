@@ -24,12 +24,12 @@ runpy.run_path(str(ROOT / "tests/unit/conftest.py"))  # the import name of the c
 
 from ansible_collections.clusterkit.storage.plugins.module_utils import _exports  # noqa: E402 (needs the lines above)
 from ansible_collections.clusterkit.storage.plugins.module_utils._export_server import (  # noqa: E402 (as above)
-    ExportsError,
     Outcome,
     Places,
     Request,
     ensure_exports,
 )
+from ansible_collections.clusterkit.storage.plugins.module_utils._host_module import HostError  # noqa: E402 (as above)
 
 # Modules that are loaded on first use: in the chroot there is no Python to load them from.
 "example".encode("idna")
@@ -124,7 +124,7 @@ class Server:
                 try:
                     enter(self.root, self.mounts)
                     answer = (True, function(*arguments))
-                except ExportsError as error:
+                except HostError as error:
                     answer = (False, Refused(error.message, error.problems, error.changed, error.warnings))
                 except BaseException as error:
                     answer = (False, error)

@@ -8,8 +8,9 @@ import re
 import socket
 from collections.abc import Callable, Iterable
 
-from ansible_collections.clusterkit.storage.plugins.module_utils import _exports
-from ansible_collections.clusterkit.storage.plugins.module_utils._exports import Dialect, Entry, Meaning
+from ansible_collections.clusterkit.storage.plugins.module_utils import _export_clients, _export_options, _exports
+from ansible_collections.clusterkit.storage.plugins.module_utils._export_options import Dialect, Meaning
+from ansible_collections.clusterkit.storage.plugins.module_utils._exports import Entry
 
 Key = tuple[str, str]
 
@@ -42,7 +43,7 @@ CLIENTS = [
     *("alpha", "alpha.example.com", "beta", "nowhere", "gss/krb5", "10.1.0.1", "a/b", "a\\/b", "-x"),
 ]
 OPTIONS = [
-    *_exports.FLAG_OPTIONS,
+    *_export_options.FLAG_OPTIONS,
     *("anonuid=0", "anonuid=150", "anonuid=-2", "anonuid=4294967294", "anonuid=x", "anonuid=", "anonuid= 5"),
     *(
         "anongid=100",
@@ -70,7 +71,7 @@ NOT_ABOUT_THE_FILE = re.compile(
 class Generator:
     def __init__(self, seed: int, dialect: Dialect) -> None:
         self.random = random.Random(seed)  # noqa: S311 - not a secret
-        self.good = [word for word in OPTIONS if word and _exports.read_options(word, dialect)[1] is None]
+        self.good = [word for word in OPTIONS if word and _export_options.read_options(word, dialect)[1] is None]
         self.bad = 0.0
 
     def file(self) -> str:
@@ -133,19 +134,20 @@ def address(host: str) -> str | None:
 
 
 def key(path: str, host: str) -> Key:
-    if _exports.client_kind(host) == "host":
-        return path, address(host) or _exports.client_key(host)
-    return path, _exports.client_key(host) if host else ""  # exportfs keeps "" and "*" apart
+    if _export_clients.client_kind(host) == "host":
+        return path, address(host) or _export_clients.client_key(host)
+    return path, _export_clients.client_key(host) if host else ""  # exportfs keeps "" and "*" apart
 
 
 def resolvable(entry: Entry) -> bool:
-    named = _exports.client_kind(entry.host) == "host" and not _exports.is_address(entry.host)
+    named = _export_clients.client_kind(entry.host) == "host" and not _export_clients.is_address(entry.host)
     return not named or address(entry.host) is not None
 
 
 def breaks_the_table(entry: Entry) -> bool:
-    """exportfs writes these without escapes, and cannot read its own table then."""
-    return bool(re.search(r"\s", entry.host + (entry.meaning.mountpoint or "") + (entry.meaning.uuid or "")))
+    """exportfs writes these without escapes, and cannot read its own table then; or what it does is left to chance."""
+    written = entry.host + (entry.meaning.mountpoint or "") + (entry.meaning.uuid or "")
+    return bool(re.search(r"\s", written)) or entry.host.startswith("-")
 
 
 def words_of_the_table(line: str) -> tuple[set[str], list[tuple[str, set[str]]]]:
@@ -157,11 +159,13 @@ def words_of_the_table(line: str) -> tuple[set[str], list[tuple[str, set[str]]]]
     read = []
     for group in flavors.split(",sec="):
         names, _separator, flags = group.partition(",")
-        read += [(_exports.FLAVORS[name], set(flags.split(","))) for name in names.split(":")]
+        read += [(_export_options.FLAVORS[name], set(flags.split(","))) for name in names.split(":")]
     return set(general.split(",")) - ACCESS_WORDS, read
 
 
-ACCESS_WORDS = {word for word, (flag, _value) in _exports.FLAG_OPTIONS.items() if flag in _exports.FLAVOR_FLAGS}
+ACCESS_WORDS = {
+    word for word, (flag, _value) in _export_options.FLAG_OPTIONS.items() if flag in _export_options.FLAVOR_FLAGS
+}
 
 
 CLEARED = {"ro": "rw", "insecure": "secure", "root_squash": "no_root_squash", "all_squash": "no_all_squash"}
@@ -180,7 +184,8 @@ Answer = tuple[list[str], list[str]]  # what exportfs complains of, and the line
 
 
 def read_answer(stderr: bytes, table: bytes) -> Answer:
-    complaints = stderr.decode("utf-8", "replace").splitlines()
+    # A complaint that quotes a name with a line break has several lines.
+    complaints = re.split(r"\n(?=exportfs: |\s|$)", stderr.decode("utf-8", "replace"))
     lines = table.decode("utf-8", "surrogateescape").split("\n")
     return [line for line in complaints if not NOT_ABOUT_THE_FILE.search(line)], [line for line in lines if line]
 
@@ -206,7 +211,7 @@ def compare(files: Iterable[tuple[str, Answer]], dialect: Dialect, real_path: Ca
         assert set(expected) == set(found), text
         for one, meaning in expected.items():
             there, line = found[one]
-            assert _exports.differences(meaning, there) == [], (text, line)
+            assert _export_options.differences(meaning, there) == [], (text, line)
             general, flavors = words_of_a_meaning(meaning, dialect)
             if meaning.uuid is not None:  # the number beside it is spoilt by exportfs, see _Options.meaning
                 general = {word for word in general if not word.startswith("fsid=")}

@@ -7,9 +7,6 @@ strace(1) ends the process at the entry of one system call, for every call that 
 from __future__ import annotations
 
 import os
-import re
-import signal
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -17,8 +14,8 @@ from typing import Any
 from ansible_collections.clusterkit.storage.plugins.module_utils._export_server import Places, Request, ensure_exports
 
 from .chroot import DROP_IN, FILE, Server, enter
+from .tracing import kill_at, run_traced, steps, was_killed
 
-CALLS = "openat,write,ftruncate,fchmod,fchown,fsetxattr,fsync,rename,unlink,mkdir,flock,vfork,clone,clone3"
 NETWORK = "192.168.77.0/24"
 
 
@@ -28,29 +25,6 @@ def export(name: str, options: str = "rw") -> dict[str, Any]:
 
 OLD = [export("a"), export("b"), export("c", "ro")]
 NEW = [export("a", "ro"), export("c", "ro"), export("disk", "rw,fsid=1")]  # a disk: systemd has to be told, too
-
-
-def run_traced(server: Server, log: Path, *inject: str) -> int:
-    """Do the change from OLD to NEW below strace; return the status that waitpid gives."""
-    child = os.fork()
-    if not child:
-        try:
-            enter(server.root, server.mounts)
-            os.kill(os.getpid(), signal.SIGSTOP)  # until strace holds this process
-            ensure_exports(Request(exports=NEW, file=FILE), Places())
-        except BaseException:
-            os._exit(1)
-        os._exit(0)
-    os.waitpid(child, os.WUNTRACED)
-    argv = ["strace", "-p", str(child), "-o", str(log), "-e", f"trace={CALLS}", *inject]
-    tracer = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL)
-    assert tracer.stderr is not None
-    attached = tracer.stderr.readline()
-    assert "attached" in attached, attached
-    os.kill(child, signal.SIGCONT)
-    _, status = os.waitpid(child, 0)
-    tracer.communicate(timeout=30)
-    return status
 
 
 def wait_for_exportfs(server: Server) -> None:
@@ -83,22 +57,25 @@ def test_killed_at_every_step(server: Server, tmp_path: Path) -> None:
     old = server.state
     assert old != new
 
+    def change() -> None:
+        ensure_exports(Request(exports=NEW, file=FILE), Places())
+
+    def prepare() -> None:
+        enter(server.root, server.mounts)
+
     log = tmp_path / "trace"
-    assert run_traced(server, log) == 0
+    assert run_traced(change, log, prepare=prepare) == 0
     assert server.state == new
-    steps: list[tuple[str, int]] = []
-    for name in re.findall(r"^(\w+)\(", log.read_text(), re.MULTILINE):
-        steps.append((name, 1 + sum(name == other for other, _ in steps)))
-    names = [name for name, _ in steps]
+    calls = steps(log)
+    names = [name for name, _ in calls]
     assert names.count("rename") >= 2 and names.count("fsync") >= 4 and "unlink" in names, names
 
     seen = set()
-    for name, number in steps:
+    for name, number in calls:
         where = f"killed at {name} number {number}"
         server.ensure(*OLD)
         assert server.state == old
-        status = run_traced(server, log, "-e", f"inject={name}:signal=KILL:when={number}")
-        assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL, where
+        assert was_killed(run_traced(change, log, *kill_at(name, number), prepare=prepare)), where
         wait_for_exportfs(server)
         file, table = server.state
         assert file in (old[0], new[0]), where

@@ -11,8 +11,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from ansible_collections.clusterkit.storage.plugins.module_utils import _exports
-from ansible_collections.clusterkit.storage.plugins.module_utils._exports import Dialect
+from ansible_collections.clusterkit.storage.plugins.module_utils import _export_options
+from ansible_collections.clusterkit.storage.plugins.module_utils._export_options import Dialect
 
 from .chroot import Server
 from .generated import DIRECTORIES, FOLDER, Answer, Generator, compare, read_answer
@@ -51,7 +51,7 @@ def test_every_file_means_what_exportfs_makes_of_it(server: Server, request: pyt
     count = int(os.environ.get("EXPORTS_COUNT") or (10000 if request.config.getoption("--long") else 2000))
     version = server.run("/usr/sbin/rpc.mountd", "-v").stdout.split()[-1]
     # Without nfsd exportfs assumes an old kernel.
-    dialect = Dialect(tuple(int(part) for part in version.split(".")), _exports.FLAVOR_FLAGS_OLD)
+    dialect = Dialect(tuple(int(part) for part in version.split(".")), _export_options.FLAVOR_FLAGS_OLD)
     generator = Generator(int(os.environ.get("EXPORTS_SEED", "1")), dialect)
     texts = [generator.file() for _ in range(count)]
     compared, clean = compare(zip(texts, server.call(export_all, texts), strict=True), dialect, real_path)

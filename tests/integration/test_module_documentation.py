@@ -67,6 +67,7 @@ def test_examples_do_what_they_say_and_return_what_is_documented(tmp_path: Path,
         ("server1", "nfs_exports", [export, {"name": "More", "clusterkit.storage.nfs_exports": others}]),
         ("server1", "nfs_exports_info", on_the_lab("nfs_exports_info")),
         ("node1", "nfs_mounts", on_the_lab("nfs_mounts")),
+        ("node1", "nfs_mounts_info", on_the_lab("nfs_mounts_info")[:1]),
         ("node1", "nfs_probe", on_the_lab("nfs_probe")),
     ]
     for host, module, tasks in plays:

@@ -6,9 +6,15 @@ from __future__ import annotations
 import importlib.util
 import sys
 import types
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from ansible_collections.clusterkit.storage.tests.api_server import Cluster
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -29,3 +35,19 @@ if "ansible_pytest_collections" not in sys.modules:
 # A busy machine is not a failed test.
 settings.register_profile("project", deadline=None)
 settings.load_profile("project")
+
+
+@pytest.fixture(scope="session")
+def served() -> Iterator[Cluster]:
+    """The API of a small cluster, one for all tests: whoever takes it clears it first."""
+    from ansible_collections.clusterkit.storage.tests.api_server import serving
+
+    with serving() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster(served: Cluster) -> Cluster:
+    """The same, and nothing in it."""
+    served.clear()
+    return served

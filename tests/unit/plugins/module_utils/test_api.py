@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 import urllib3
-from ansible_collections.clusterkit.storage.plugins.module_utils._api import Access, Api, ApiError, Patience, path_of
+from ansible_collections.clusterkit.storage.plugins.module_utils._api import Api, ApiError, Patience, path_of
+from ansible_collections.clusterkit.storage.plugins.module_utils._api_access import Access
 from kubernetes.client import Configuration
 
 DATE = {"Date": "Sun, 01 Mar 2026 12:00:00 GMT"}

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 import urllib3
-from ansible_collections.clusterkit.storage.plugins.module_utils._api import Access, Api, ApiError, Patience
+from ansible_collections.clusterkit.storage.plugins.module_utils._api import Api, ApiError, Patience
+from ansible_collections.clusterkit.storage.plugins.module_utils._api_access import Access
 
 PATH = "/api/v1/persistentvolumes"
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.clusterkit.storage.plugins.module_utils import _export_list, _exports
+from ansible_collections.clusterkit.storage.plugins.module_utils import _export_list, _export_options, _exports
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -21,11 +21,11 @@ def export(path: str = "/nfs/a", *clients: tuple[str, list[str]], comment: str =
 
 
 def problems(*items: dict[str, Any], allow_world: bool = False) -> list[str]:
-    return _export_list.read_list(items, allow_world=allow_world, dialect=_exports.NEWEST)[1]
+    return _export_list.read_list(items, allow_world=allow_world, dialect=_export_options.NEWEST)[1]
 
 
 def written(*items: dict[str, Any]) -> str:
-    exports, wrong = _export_list.read_list(items, allow_world=True, dialect=_exports.NEWEST)
+    exports, wrong = _export_list.read_list(items, allow_world=True, dialect=_export_options.NEWEST)
     assert wrong == []
     return _export_list.content(exports)
 
@@ -213,7 +213,7 @@ items = st.builds(
 
 @given(st.lists(items, max_size=5))
 def test_whatever_is_accepted_is_written_as_it_is_meant(listed: list[dict[str, Any]]) -> None:
-    exports, wrong = _export_list.read_list(listed, allow_world=False, dialect=_exports.NEWEST)
+    exports, wrong = _export_list.read_list(listed, allow_world=False, dialect=_export_options.NEWEST)
     assume(not wrong)
     read = _exports.parse(_export_list.content(exports))
     assert read.problems == ()
@@ -258,13 +258,13 @@ words = st.sampled_from(["rw", "ro", "sync", "async", "crossmnt", "insecure", "r
 def test_options_of_both_mean_what_they_mean_one_after_the_other(common: list[str], own: list[str]) -> None:
     item = {**export("/nfs/a", ("10.0.0.1", own)), "options": common}
     assume(not problems(item))
-    expected, _problem = _exports.read_options(",".join([*common, *own]))
+    expected, _problem = _export_options.read_options(",".join([*common, *own]))
     assert _export_list.meaning(item, item["clients"][0]) == expected
 
 
 def test_exports_outside_the_pseudo_root_are_named() -> None:
     items = [export("/srv/nfs4", ("10.0.0.1", ["fsid=root"])), export("/srv/nfs4/a"), export("/srv/b")]
-    exports, _problems = _export_list.read_list(items, allow_world=False, dialect=_exports.NEWEST)
+    exports, _problems = _export_list.read_list(items, allow_world=False, dialect=_export_options.NEWEST)
     [warning] = _export_list.warnings(exports)
     assert warning.startswith("exports[2]: /srv/b does not lie below the pseudo-root /srv/nfs4")
     assert _export_list.warnings(exports[2:]) == []

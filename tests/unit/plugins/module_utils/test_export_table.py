@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-from ansible_collections.clusterkit.storage.plugins.module_utils import _export_table, _exports
+from ansible_collections.clusterkit.storage.plugins.module_utils import _export_options, _export_table, _exports
+from ansible_collections.clusterkit.storage.plugins.module_utils._export_options import Meaning
 from ansible_collections.clusterkit.storage.plugins.module_utils._export_table import Clients, Key, Rules, make_plan
-from ansible_collections.clusterkit.storage.plugins.module_utils._exports import Meaning
 from hypothesis import given
 from hypothesis import strategies as st
 
-RW, RO = _exports.read_options("rw")[0], Meaning()
+RW, RO = _export_options.read_options("rw")[0], Meaning()
 A, B, C = Key("/a", "h"), Key("/b", "h"), Key("/c", "h")
 
 
@@ -105,7 +105,7 @@ def test_the_first_entry_of_a_key_counts_as_for_exportfs() -> None:
 
 
 def test_a_mistake_in_a_foreign_file_is_told_with_what_it_costs() -> None:
-    file = _export_table.read_foreign("/etc/exports", "/a h(rww)\n/b h(rw)\n", _exports.NEWEST)
+    file = _export_table.read_foreign("/etc/exports", "/a h(rww)\n/b h(rw)\n", _export_options.NEWEST)
     assert file.warnings() == [
         '/etc/exports:1: "rww" is not an option of exports(5); did you mean "rw"?',
         "/etc/exports: exportfs reads no further, these exports are lost: /a to h, /b to h",

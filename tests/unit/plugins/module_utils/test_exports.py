@@ -5,8 +5,10 @@ clients down or lets strangers in."""
 from __future__ import annotations
 
 import pytest
-from ansible_collections.clusterkit.storage.plugins.module_utils import _exports
-from ansible_collections.clusterkit.storage.plugins.module_utils._exports import Dialect, Meaning, parse
+from ansible_collections.clusterkit.storage.plugins.module_utils import _export_clients, _exports
+from ansible_collections.clusterkit.storage.plugins.module_utils._export_options import Meaning
+from ansible_collections.clusterkit.storage.plugins.module_utils._exports import parse
+from ansible_collections.clusterkit.storage.tests.export_options import meaning, options_lists
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -15,16 +17,6 @@ NINE = [f"/nfs/k8s/d{number} 192.168.77.0/24(rw,sync,no_root_squash)" for number
 
 def seen(text: str) -> list[tuple[str, str]]:
     return [(entry.path, entry.host) for entry in parse(text).effective]
-
-
-def meaning(options: str, dialect: Dialect = _exports.NEWEST) -> Meaning:
-    found, problem = _exports.read_options(options, dialect)
-    assert problem is None, problem
-    return found
-
-
-def problem_of(options: str, dialect: Dialect = _exports.NEWEST) -> str | None:
-    return _exports.read_options(options, dialect)[1]
 
 
 # --- words, blanks, comments -------------------------------------------------------------------------------
@@ -108,8 +100,16 @@ def test_space_before_the_bracket_exports_to_the_world() -> None:
 @pytest.mark.parametrize("text", ["/a\n", "/a (rw)\n", "/a -rw\n", "/a h(rw) -ro\n", "/a *(ro) # fine\n"])
 def test_a_path_without_client_is_exported_to_the_world(text: str) -> None:
     found = parse(text)
-    assert any(_exports.matches_everybody(entry.host) for entry in found.effective)
+    assert any(_export_clients.matches_everybody(entry.host) for entry in found.effective)
     assert bool(found.problems) == ("fine" not in text)
+
+
+def test_a_client_that_looks_like_options_is_a_problem() -> None:
+    found = parse("/a -ro -x(rw) h(rw)\n")
+    assert [entry.host for entry in found.effective] == ["-x", "h"]
+    assert [problem.text for problem in found.problems] == [
+        'client "-x" of /a starts with "-": exportfs can take it for options'
+    ]
 
 
 @pytest.mark.parametrize(
@@ -154,16 +154,6 @@ def test_a_trailing_comma_is_taken() -> None:
     assert parse("/a h(rw,)\n").problems == ()
 
 
-# --- what options mean -------------------------------------------------------------------------------------
-
-
-def test_defaults_are_those_of_the_manual() -> None:
-    assert Meaning().options() == [
-        "ro", "sync", "wdelay", "hide", "nocrossmnt", "secure", "root_squash", "no_all_squash",
-        "no_subtree_check", "secure_locks", "acl", "no_pnfs", "anonuid=65534", "anongid=65534", "sec=sys",
-    ]  # fmt: skip
-
-
 def test_a_line_of_etab_means_what_the_options_mean_that_made_it() -> None:
     table = (
         "/nfs/k8s/a\\040b\t192.168.77.0/24(rw,sync,wdelay,hide,nocrossmnt,insecure,no_root_squash,no_all_squash,"
@@ -173,89 +163,6 @@ def test_a_line_of_etab_means_what_the_options_mean_that_made_it() -> None:
     [entry] = parse(table).entries
     assert (entry.path, entry.host) == ("/nfs/k8s/a b", "192.168.77.0/24")
     assert entry.meaning == meaning("rw,no_root_squash,insecure,anonuid=4294967294")
-
-
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        ("", "ro,sync,secure,root_squash,no_subtree_check,sec=sys"),
-        ("secure_locks", "auth_nlm"),
-        ("mp=/srv", "mountpoint=/srv"),
-        ("fsid=root", "fsid=0"),
-        ("fsid=0x10", "fsid=16"),
-        ("fsid=010", "fsid=8"),
-        ("sec=unix:null", "sec=sys:none"),
-        ("sec=sys,rw,sec=krb5,rw", "rw,sec=sys:krb5"),
-        ("xprtsec=none:tls:mtls", ""),
-        ("rw,ro", "ro"),
-    ],
-)
-def test_different_words_for_the_same(one: str, other: str) -> None:
-    assert meaning(one) == meaning(other)
-    assert _exports.differences(meaning(one), meaning(other)) == []
-
-
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        ("rw", "ro"),
-        ("insecure", "secure"),
-        ("sec=sys:krb5", "sec=krb5:sys"),
-        ("sec=sys,rw,sec=krb5,ro", "sec=sys,ro,sec=krb5,rw"),
-        ("fsid=1", "fsid=2"),
-        ("fsid=1", ""),
-        ("mountpoint", ""),
-        ("refer=/a@b", "replicas=/a@b"),
-        ("xprtsec=mtls", "xprtsec=tls"),
-        ("nordirplus", ""),
-    ],
-)
-def test_differences_are_named(one: str, other: str) -> None:
-    assert meaning(one) != meaning(other)
-    assert _exports.differences(meaning(one), meaning(other))
-
-
-def test_difference_of_one_word_names_that_word() -> None:
-    assert _exports.differences(meaning("rw"), meaning("ro")) == ["rw wanted", "ro found"]
-
-
-def test_kernels_without_ports_by_flavor_use_those_of_the_export() -> None:
-    """There `sec=sys,secure,sec=krb5,insecure` is insecure for both, and etab shows it once."""
-    old = Dialect(flavor_flags=_exports.FLAVOR_FLAGS_OLD)
-    assert meaning("sec=sys,secure,sec=krb5,insecure", old) == meaning("insecure,sec=sys:krb5", old)
-    assert meaning("sec=sys,secure,sec=krb5,insecure") != meaning("insecure,sec=sys:krb5")
-
-
-@pytest.mark.parametrize(
-    ("option", "version"), [("xprtsec=tls", (2, 6, 2)), ("reexport=none", (2, 6, 2)), ("sign_fh", (2, 8, 3))]
-)
-def test_options_that_the_server_is_too_old_for(option: str, version: tuple[int, ...]) -> None:
-    problem = problem_of(option, Dialect(version))
-    assert problem is not None
-    assert "needs nfs-utils" in problem
-    assert problem_of(option) is None
-
-
-# --- clients -----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "host", ["*", "", "0.0.0.0/0", "::/0", "10.0.0.0/0", "1.2.3.4/0.0.0.0", "**", "*.*", "?*", "1.2.3.4/"]
-)
-def test_clients_that_are_everybody(host: str) -> None:
-    assert _exports.matches_everybody(host)
-
-
-@pytest.mark.parametrize("host", ["*.example.com", "10.0.0.0/8", "::/1", "h", "@all", "10.0.0.1", "[a-z]*", "::1"])
-def test_clients_that_are_not(host: str) -> None:
-    assert not _exports.matches_everybody(host)
-
-
-def test_spellings_of_one_client_have_one_key() -> None:
-    assert _exports.client_key("2001:DB8:0::1") == _exports.client_key("2001:db8::1")
-    assert _exports.client_key("Host.Example.COM") == _exports.client_key("host.example.com")
-    assert _exports.client_key("") == _exports.client_key("*")
-    assert _exports.client_key("10.0.0.0/8") != _exports.client_key("10.0.0.0/255.0.0.0")
 
 
 # --- properties --------------------------------------------------------------------------------------------
@@ -283,15 +190,6 @@ def test_no_bytes_make_the_reader_fail(data: bytes) -> None:
     parse(data.decode("utf-8", "surrogateescape"))
 
 
-FLAGS = st.sampled_from(sorted(_exports.FLAG_OPTIONS))
-VALUES = st.sampled_from(
-    [
-        *("anonuid=0", "anonuid=-2", "anongid=1000", "fsid=0", "fsid=77", "fsid=12345678-1234-1234-1234-123456789abc"),
-        *("mountpoint", "mountpoint=/srv", "refer=/a@b+c:/d@e", "replicas=/x@y"),
-        *("sec=sys", "sec=krb5:krb5p", "sec=none", "xprtsec=tls:mtls"),
-    ]
-)
-options_lists = st.lists(st.one_of(FLAGS, VALUES), max_size=8)
 characters = st.characters(min_codepoint=1, max_codepoint=0x2FF, exclude_categories=["Cs"])
 paths = st.text(characters, min_size=1, max_size=60).map(lambda text: "/" + text)
 hosts = st.sampled_from(
@@ -308,18 +206,6 @@ def test_what_is_written_is_read_back(path: str, clients: list[tuple[str, list[s
     assert [(entry.path, entry.host, entry.meaning) for entry in found.entries] == [
         (path, host, meaning(",".join(options))) for host, options in clients
     ]
-
-
-@given(options_lists)
-def test_a_meaning_spelled_out_means_the_same(options: list[str]) -> None:
-    meant = meaning(",".join(options))
-    assert meaning(",".join(meant.options())) == meant
-
-
-@given(options_lists, options_lists)
-def test_differences_are_found_exactly_when_there_are_any(one: list[str], other: list[str]) -> None:
-    left, right = meaning(",".join(one)), meaning(",".join(other))
-    assert bool(_exports.differences(left, right)) == (left != right)
 
 
 @given(st.lists(st.sampled_from([*NINE, "/bad h(rww)", "/bad h(rw", "# comment", ""]), max_size=8))

@@ -218,3 +218,17 @@ def test_a_run_that_ended_while_its_lock_was_waited_for_is_noticed(
     _files.replace_file(str(tmp_path / "file"), "new")
     assert (tmp_path / "file").read_text() == "new"
     assert names_in(tmp_path) == ["file"]
+
+
+def test_a_complaint_names_what_is_wrong(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+
+    def complaint(path: Path) -> str:
+        with pytest.raises(OSError) as caught:
+            path.read_bytes()
+        return _files.complaint(caught.value)
+
+    deep = tmp_path / "file/a/b"
+    assert complaint(deep) == f"{tmp_path}/file is not a directory; {deep} has to lie in it"
+    assert complaint(tmp_path) == f"{tmp_path}: Is a directory"
+    assert _files.complaint(OSError("no number, no name")) == "no number, no name"

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.clusterkit.storage.plugins.module_utils import _mount_options
+from ansible_collections.clusterkit.storage.plugins.module_utils import _live_options, _mount_options
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,7 +30,7 @@ V3 = (
 
 
 def differences(wanted: str, super_options: str, mount_options: list[str] | None = None) -> list[str]:
-    found = _mount_options.differences(
+    found = _live_options.differences(
         _mount_options.parse(wanted), mount_options or PER_MOUNT, _mount_options.parse(super_options)
     )
     return [str(each) for each in found]
@@ -87,7 +87,7 @@ def test_a_live_mount_that_differs_is_noticed(wanted: str, live: str, found: str
 
 
 def test_flags_of_the_mount_can_be_remounted_and_nothing_else() -> None:
-    found = _mount_options.differences(["ro", "nosuid", "noatime", "timeo=50"], PER_MOUNT, PLAIN.split(","))
+    found = _live_options.differences(["ro", "nosuid", "noatime", "timeo=50"], PER_MOUNT, PLAIN.split(","))
     assert {each.decides for each in found if each.remountable} == {"access", "suid", "atime"}
 
 
@@ -96,7 +96,7 @@ def test_a_superblock_that_is_read_only_counts_though_the_mount_says_rw() -> Non
 
 
 def test_what_the_first_mount_decides_for_all_is_told_apart() -> None:
-    found = _mount_options.differences(["timeo=50", "nconnect=2"], PER_MOUNT, PLAIN.split(","))
+    found = _live_options.differences(["timeo=50", "nconnect=2"], PER_MOUNT, PLAIN.split(","))
     assert [(each.shared_by_superblock, each.shared_by_server) for each in found] == [(True, False), (False, True)]
 
 
@@ -207,13 +207,13 @@ def test_a_kernel_that_took_every_option_literally_shows_no_difference(options: 
     meaning = _mount_options.what_they_mean(options)
     shown = [*live.split(","), *meaning.values()]
     per_mount = [
-        meaning[each] for each in _mount_options._PER_MOUNT if each in meaning and meaning[each] != "strictatime"
+        meaning[each] for each in _live_options._PER_MOUNT if each in meaning and meaning[each] != "strictatime"
     ]
     if meaning.get("atime", "relatime") == "relatime":
         per_mount.append("relatime")
     if "access" not in meaning or meaning["access"] == "rw":
         shown = [option for option in shown if option != "ro"]
-    found = {each.decides for each in _mount_options.differences(options, per_mount, shown)}
+    found = {each.decides for each in _live_options.differences(options, per_mount, shown)}
     assert found.isdisjoint(set(meaning) - {"rsize", "wsize", "timeo"})
 
 

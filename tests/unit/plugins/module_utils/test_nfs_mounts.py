@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,13 +12,18 @@ from typing import Any
 import pytest
 from ansible_collections.clusterkit.storage.plugins.module_utils import (
     _fstab,
+    _live_options,
+    _mount_input,
     _mount_options,
-    _nfs_mounts,
-    _nfs_mounts_host,
+    _nfs_mounts_run,
     _nfsmount_conf,
+    _systemd_units,
 )
+from ansible_collections.clusterkit.storage.plugins.module_utils._mount_checks import Check
 from ansible_collections.clusterkit.storage.plugins.module_utils._mounts import Mount, MountTable, split_source
-from ansible_collections.clusterkit.storage.plugins.module_utils._nfs_mounts_host import Machine, Outcome, Runner
+from ansible_collections.clusterkit.storage.plugins.module_utils._nfs_mounts_host import Machine, problems_of_host
+from ansible_collections.clusterkit.storage.plugins.module_utils._nfs_mounts_result import Outcome
+from ansible_collections.clusterkit.storage.plugins.module_utils._nfs_mounts_run import Runner
 from ansible_collections.clusterkit.storage.plugins.module_utils._process import Finished
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -30,13 +36,18 @@ class SimulatedHost(Machine):
     """A host whose kernel, mount and umount behave as those of Debian 13 did."""
 
     def __init__(self, fstab: str = "") -> None:
+        super().__init__()
         self.fstab = fstab
+        self.known_fstab = fstab  # what systemd was told
         self.conf: dict[str, str] = {}
+        self.version: tuple[int, ...] | None = (2, 8, 3)
         self.mounts = [Mount(1, 0, "8:1", "/", "/", ("rw", "relatime"), (), "ext4", "/dev/root", ("rw",))]
         self.directories = {"/", "/data", "/logs", "/data/sub"}
         self.full: set[str] = set()
         self.missing: set[str] = set()  # exports that the server refuses
         self.silent: set[str] = set()  # servers that do not answer
+        self.stale: set[int] = set()  # mount ids
+        self.checked: list[str] = []  # paths that were touched by a child
         self.busy: set[str] = set()
         self.commands: list[list[str]] = []
         self._number = 1
@@ -55,10 +66,13 @@ class SimulatedHost(Machine):
     def read_nfsmount_conf(self) -> dict[str, str]:
         return dict(self.conf)
 
-    def write_drop_in(self, content: str | None) -> None:
-        self.conf.pop(_nfsmount_conf.DROP_IN, None)
+    def write_nfsmount_conf(self, path: str, content: str | None) -> None:
+        self.conf.pop(path, None)
         if content is not None:
-            self.conf[_nfsmount_conf.DROP_IN] = content
+            self.conf[path] = content
+
+    def nfs_utils_version(self) -> tuple[int, ...] | None:
+        return self.version
 
     def can_mount_nfs(self) -> bool:
         return True
@@ -78,12 +92,26 @@ class SimulatedHost(Machine):
         self._touch(path)
         self.directories.add(path)
 
+    def remove_directory(self, path: str) -> None:
+        self._touch(path)
+        if path in self.full:
+            raise OSError(errno.ENOTEMPTY, "Directory not empty", path)
+        self.directories.remove(path)
+
     def holders(self, path: str) -> list[str]:  # noqa: ARG002 (the signature of what it replaces)
         return ["process 42 (writer)"]
 
-    def server_answers(self, address: str, port: int) -> bool:
+    def server_answers(self, address: str, port: int, timeout: float) -> bool:
         assert port == 2049
+        assert 0 < timeout <= 5
         return address not in {ADDRESSES[name] for name in self.silent}
+
+    def check(self, mounts: Sequence[Mount], timeout: float) -> dict[int, Check]:
+        assert 0 < timeout <= 5
+        dead = {ADDRESSES[name] for name in self.silent}
+        assert not dead & {mount.server_address for mount in mounts}, "a mount of a dead server was touched"
+        self.checked += [mount.path for mount in mounts]
+        return {each.mount_id: Check(errno.ESTALE if each.mount_id in self.stale else 0, 0.01) for each in mounts}
 
     def run(self, argv: Sequence[str], timeout: float) -> Finished:  # noqa: ARG002 (the signature of what it replaces)
         self.commands.append(list(argv))
@@ -91,7 +119,7 @@ class SimulatedHost(Machine):
             address = ADDRESSES.get(argv[2])
             return self._finished(argv, 0 if address else 2, stdout=f"{address} STREAM\n" if address else "")
         if argv[0] == "systemctl":
-            return self._finished(argv, 0)
+            return self._systemctl(argv)
         if argv[0] == "umount":
             return self._umount(argv)
         if argv[0] == "unshare":
@@ -121,7 +149,7 @@ class SimulatedHost(Machine):
         parent = place.top or place.inside
         assert parent is not None
         self._number += 1
-        flags = _mount_options.per_mount_flags(given)
+        flags = _live_options.per_mount_flags(given)
         shown = [each for each in flags if each in ("ro", "rw", "nosuid", "nodev", "noexec", "relatime", "noatime")]
         device = f"0:{self._number}"
         super_options: tuple[str, ...] = ("rw",)
@@ -199,10 +227,35 @@ class SimulatedHost(Machine):
         top = table.find(argv[-1]).top
         assert top is not None
         assert top.is_nfs, "only NFS may be unmounted"
-        if argv[-1] in self.busy or table.below(top):
+        if "-l" not in argv and (argv[-1] in self.busy or table.below(top)):
             return self._finished(argv, 16, stderr=f"umount.nfs4: {argv[-1]}: device is busy\n")
         self.mounts.remove(top)
         return self._finished(argv, 0)
+
+    def _systemctl(self, argv: Sequence[str]) -> Finished:
+        """Do what systemd would: a trigger needs a line of the fstab that it was told of."""
+        if argv[1] == "daemon-reload":
+            self.known_fstab = self.fstab
+            return self._finished(argv, 0)
+        for entry in (line.entry for line in _fstab.parse(self.known_fstab + self.fstab)):
+            if entry is None or _systemd_units.unit_of(entry.path, "automount") != argv[-1]:
+                continue
+            table = MountTable(self.mounts)
+            if argv[1] == "stop":
+                gone = [mount for mount in table.find(entry.path).stack if mount.fstype == "autofs"]
+                assert not any(table.below(mount) for mount in gone), "systemd unmounts lazily what is over its trigger"
+                self.mounts = [mount for mount in self.mounts if mount not in gone]
+                return self._finished(argv, 0)
+            assert entry.path in self.directories
+            if table.find(entry.path).stack or entry not in [e.entry for e in _fstab.parse(self.known_fstab)]:
+                break
+            idle = [option.partition("=")[2] for option in entry.options if option.startswith("x-systemd.idle")]
+            made = self.mount("systemd-1", entry.path, fstype="autofs")
+            self.mounts[-1] = Mount(
+                **{**vars(made), "super_options": ("rw", f"timeout={(idle or ['0'])[0]}", "direct")}
+            )
+            return self._finished(argv, 0)
+        return self._finished(argv, 1, stderr=f"Failed to {argv[1]} {argv[-1]}")
 
     def shown(self, path: str) -> list[str]:
         return [mount.source for mount in MountTable(self.mounts).find(path).stack]
@@ -220,11 +273,20 @@ def item(path: str, src: str = "nfs1:/srv/a", options: str = "", **more: Any) ->
 
 
 def apply(
-    host: SimulatedHost, *mounts: dict[str, Any], defaults: list[str] | None = None, check_mode: bool = False
+    host: SimulatedHost,
+    *mounts: dict[str, Any],
+    defaults: list[dict[str, Any]] | None = None,
+    check_mode: bool = False,
+    allow_abort_shared_io: bool = False,
 ) -> Outcome:
-    items, problems = _nfs_mounts.read_input(mounts)
+    items, problems = _mount_input.read_input(mounts)
     assert problems == []
-    return Runner(host, timeout=60, check_mode=check_mode).apply(items, defaults)
+    for_mounts = None
+    if defaults is not None:
+        for_mounts, problems = _nfsmount_conf.read_defaults(defaults)
+        assert problems == []
+    runner = Runner(host, timeout=60, check_mode=check_mode, allow_abort_shared_io=allow_abort_shared_io)
+    return runner.apply(items, for_mounts)
 
 
 def actions(outcome: Outcome) -> list[list[str]]:
@@ -414,8 +476,8 @@ def test_a_silent_server_is_waited_for_once_and_not_for_each_of_its_mounts() -> 
     outcome = apply(host, *wanted, item("/logs", "nfs2:/srv/x"))
     assert len(outcome.failures) == 50
     assert any("no answer from dead within 60 s" in failure for failure in outcome.failures)
-    assert any("not tried: dead gave no answer" in failure for failure in outcome.failures)
-    assert sum("dead:" in " ".join(command) for command in ran(host, "mount")) <= 2 * _nfs_mounts_host.PARALLEL
+    assert any("not tried: dead gave no answer to mount for /dead" in failure for failure in outcome.failures)
+    assert sum("dead:" in " ".join(command) for command in ran(host, "mount")) <= 2 * _nfs_mounts_run.PARALLEL
     assert host.shown("/logs") == ["nfs2:/srv/x"]
 
 
@@ -527,11 +589,11 @@ def test_what_lies_over_such_a_mount_is_taken_away_all_the_same() -> None:
 def test_soft_for_all_is_written_used_and_taken_back() -> None:
     host = SimulatedHost()
     apply(host, item("/data"))
-    outcome = apply(host, item("/data"), defaults=["soft"])
+    outcome = apply(host, item("/data"), defaults=[{"options": ["soft"]}])
     assert outcome.mount_defaults_changed
     assert "[ NFSMount_Global_Options ]\nSoft=True\n" in host.conf[_nfsmount_conf.DROP_IN]
     assert "soft" in host.mounts[-1].super_options
-    assert not apply(host, item("/data"), defaults=["soft"]).changed
+    assert not apply(host, item("/data"), defaults=[{"options": ["soft"]}]).changed
     apply(host, item("/data"), defaults=[])
     assert host.conf == {}
     assert "hard" in host.mounts[-1].super_options
@@ -539,9 +601,9 @@ def test_soft_for_all_is_written_used_and_taken_back() -> None:
 
 def test_hard_that_nfsmount_conf_overrules_is_warned_about() -> None:
     host = SimulatedHost()
-    outcome = apply(host, item("/data", options="hard"), defaults=["soft"])
+    outcome = apply(host, item("/data", options="hard"), defaults=[{"options": ["soft"]}])
     assert '/data: "hard" is asked for, but nfsmount.conf makes it "soft"' in outcome.warnings[0]
-    assert not apply(host, item("/data", options="hard"), defaults=["soft"]).changed
+    assert not apply(host, item("/data", options="hard"), defaults=[{"options": ["soft"]}]).changed
 
 
 def test_an_armed_automount_is_not_triggered() -> None:
@@ -589,7 +651,7 @@ def test_a_mount_point_gets_its_mode_and_its_parents_theirs(tmp_path: Path) -> N
 
 
 def test_everything_wrong_with_the_input_is_reported_at_once() -> None:
-    _items, problems = _nfs_mounts.read_input(
+    _items, problems = _mount_input.read_input(
         [
             item("data"),
             item("/"),
@@ -614,7 +676,7 @@ def test_everything_wrong_with_the_input_is_reported_at_once() -> None:
         'mounts[4].src: "fe80::1:/x" is not server:/exported/path; an IPv6 address needs brackets',
         'mounts[5].options: "sofft" is not an option of nfs(5) or mount(8); did you mean "soft"?',
         'mounts[7].path: "/f" is also the path of mounts[6]',
-        "mounts[8].src: is needed (server:/exported/path)",
+        "mounts[8].src: is needed (server:/exported/path), or server and export",
         'mounts[9].src: "nfs1:srv" is not server:/exported/path',
         'mounts[10].mode: 493 is no mode; write it octal and quoted, such as "0755"',
         'mounts[11].boot: false leaves nothing to do for state "present", which is a line in fstab only',
@@ -623,18 +685,348 @@ def test_everything_wrong_with_the_input_is_reported_at_once() -> None:
     assert problems == expected
 
 
+def test_a_stale_mount_is_made_anew_and_that_is_said() -> None:
+    host = SimulatedHost("nfs1:/srv/a /data nfs defaults 0 0\n")
+    host.stale.add(host.mount("nfs1:/srv/a", "/data").mount_id)
+    outcome = apply(host, item("/data"))
+    assert outcome.failures == []
+    assert actions(outcome) == [["unmount nfs1:/srv/a", "mount nfs1:/srv/a"]]
+    assert "nfs1:/srv/a was mounted with a stale file handle" in outcome.results[0].notes
+
+
+def test_a_stale_mount_whose_export_is_gone_is_named_stale() -> None:
+    # Not "Error making dir ... File exists".
+    host = SimulatedHost("nfs1:/srv/a /data nfs defaults 0 0\n")
+    host.stale.add(host.mount("nfs1:/srv/a", "/data").mount_id)
+    host.missing.add("nfs1:/srv/a")
+    (failure,) = apply(host, item("/data")).failures
+    assert "access denied by server" in failure
+    assert failure.endswith("nfs1:/srv/a stays mounted, with a stale file handle")
+
+
+def test_a_stale_mount_that_is_busy_names_who_holds_it() -> None:
+    host = SimulatedHost("nfs1:/srv/a /data nfs defaults 0 0\n")
+    host.stale.add(host.mount("nfs1:/srv/a", "/data").mount_id)
+    host.busy.add("/data")
+    assert apply(host, item("/data")).failures == [
+        "/data: nfs1:/srv/a is mounted (with a stale file handle) and cannot be unmounted, "
+        "it is busy: held by process 42 (writer)"
+    ]
+
+
+def test_no_mount_of_a_silent_server_is_touched_even_by_a_child() -> None:
+    host = SimulatedHost("dead:/srv/a /data nfs defaults 0 0\nnfs2:/srv/x /logs nfs defaults 0 0\n")
+    host.mount("dead:/srv/a", "/data")
+    host.mount("nfs2:/srv/x", "/logs")
+    host.silent.add("dead")
+    outcome = apply(host, item("/data", "dead:/srv/a"), item("/logs", "nfs2:/srv/x"))
+    assert host.checked == ["/logs"]
+    assert outcome.failures == []
+    assert outcome.results[0].notes == ["its server 10.0.0.9 does not answer, so it was not touched"]
+    assert outcome.warnings == ["10.0.0.9 does not answer; its mounts were not touched"]
+
+
+def test_a_mount_of_a_silent_server_goes_all_the_same() -> None:
+    host = SimulatedHost("dead:/srv/a /data nfs defaults 0 0\n")
+    host.mount("dead:/srv/a", "/data")
+    host.silent.add("dead")
+    outcome = apply(host, item("/data", "dead:/srv/a", state="absent"))
+    assert outcome.failures == []
+    assert host.shown("/data") == []
+    assert host.fstab == ""
+
+
+def test_a_change_of_a_mount_whose_server_is_silent_does_not_wait() -> None:
+    host = SimulatedHost("dead:/srv/a /data nfs defaults 0 0\n")
+    host.mount("dead:/srv/a", "/data")
+    host.silent.add("dead")
+    (failure,) = apply(host, item("/data", "dead:/srv/a", "soft")).failures
+    assert failure == ("/data: not tried: 10.0.0.9 gave no answer to the NULL call; dead:/srv/a stays mounted")
+    assert host.shown("/data") == ["dead:/srv/a"]
+    assert ran(host, "unshare") == []
+
+
+def test_a_mount_that_gives_no_answer_is_noted_and_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = SimulatedHost("nfs1:/srv/a /data nfs defaults 0 0\n")
+    host.mount("nfs1:/srv/a", "/data")
+    monkeypatch.setattr(host, "check", lambda mounts, _seconds: {mounts[0].mount_id: Check()})
+    outcome = apply(host, item("/data"))
+    assert not outcome.changed
+    assert outcome.results[0].notes == ["gave no answer within 5 s, though its server answers"]
+
+
+def test_server_and_export_are_as_good_as_a_source() -> None:
+    host = SimulatedHost()
+    assert apply(host, {"path": "/data", "server": "nfs1", "export": "/srv/a"}).failures == []
+    assert host.shown("/data") == ["nfs1:/srv/a"]
+    assert not apply(host, item("/data")).changed
+    items, problems = _mount_input.read_input([{"path": "/x", "server": "2001:db8::1", "export": "/srv"}])
+    assert problems == []
+    assert items[0].source == "[2001:db8::1]:/srv"
+
+
+AUTO = item("/data", automount=True)
+
+
+def test_an_automount_is_armed_once_systemd_knows_the_new_fstab() -> None:
+    host = SimulatedHost()
+    wanted = item("/new", automount=True, automount_idle_timeout=600)
+    outcome = apply(host, wanted)
+    assert outcome.failures == []
+    assert actions(outcome) == [["add its line in /etc/fstab", "make the mount point", "start the automount trigger"]]
+    assert host.fstab == "nfs1:/srv/a /new nfs x-systemd.automount,x-systemd.idle-timeout=600 0 0\n"
+    assert host.shown("/new") == ["systemd-1"]
+    assert [command[1] for command in ran(host, "systemctl")] == ["daemon-reload", "start"]
+    host.commands.clear()
+    assert not apply(host, wanted).changed
+    assert host.commands == []
+
+
+def test_a_plain_mount_becomes_an_automount_and_back() -> None:
+    host = SimulatedHost()
+    apply(host, item("/data"))
+    assert actions(apply(host, AUTO)) == [
+        ["unmount nfs1:/srv/a", "change its line in /etc/fstab", "start the automount trigger"]
+    ]
+    assert host.shown("/data") == ["systemd-1"]
+    assert not apply(host, AUTO).changed
+    host.mount("nfs1:/srv/a", "/data")  # the first access
+    assert not apply(host, AUTO).changed
+    assert actions(apply(host, item("/data"))) == [
+        ["unmount nfs1:/srv/a", "stop the automount trigger", "mount nfs1:/srv/a", "change its line in /etc/fstab"]
+    ]
+    assert host.shown("/data") == ["nfs1:/srv/a"]
+
+
+def test_another_idle_timeout_or_other_options_start_the_trigger_anew() -> None:
+    host = SimulatedHost()
+    apply(host, AUTO)
+    longer = {**AUTO, "automount_idle_timeout": 60}
+    assert actions(apply(host, longer)) == [
+        ["stop the automount trigger", "change its line in /etc/fstab", "start the automount trigger"]
+    ]
+    host.mount("nfs1:/srv/a", "/data")
+    assert actions(apply(host, {**longer, "options": "soft"})) == [
+        [
+            *("unmount nfs1:/srv/a", "stop the automount trigger"),
+            *("change its line in /etc/fstab", "start the automount trigger"),
+        ]
+    ]
+    host.mount("nfs1:/srv/b", "/data")  # by hand, over the trigger
+    assert apply(host, {**longer, "options": "soft"}).changed
+    assert host.shown("/data") == ["systemd-1"]
+
+
+def test_a_busy_mount_over_a_trigger_keeps_both() -> None:
+    host = SimulatedHost()
+    apply(host, AUTO)
+    host.mount("nfs1:/srv/a", "/data")
+    host.busy.add("/data")
+    fstab = host.fstab
+    assert "held by process 42" in apply(host, item("/data", state="absent")).failures[0]
+    assert host.shown("/data") == ["systemd-1", "nfs1:/srv/a"]
+    assert host.fstab == fstab
+
+
+@pytest.mark.parametrize("state", ["absent", "unmounted"])
+def test_what_is_not_wanted_any_more_loses_its_trigger(state: str) -> None:
+    host = SimulatedHost()
+    apply(host, AUTO)
+    host.mount("nfs1:/srv/a", "/data")
+    outcome = apply(host, item("/data", state=state))
+    assert outcome.failures == []
+    assert host.shown("/data") == []
+    assert bool(host.fstab) == (state == "unmounted")
+
+
+def test_a_trigger_of_somebody_else_is_left_alone() -> None:
+    host = SimulatedHost()
+    host.mount("/etc/auto.data", "/data", fstype="autofs")
+    for wanted in (item("/data"), AUTO):
+        assert "an automounter mounts there" in apply(host, wanted).failures[0]
+    assert not apply(host, item("/data", state="absent")).changed
+    assert host.shown("/data") == ["/etc/auto.data"]
+
+
+def test_a_trigger_is_not_started_when_systemd_was_not_told() -> None:
+    host = SimulatedHost()
+    host.mount("dead:/srv/a", "/logs")
+    host.silent.add("dead")
+    outcome = apply(host, AUTO)
+    assert outcome.failures == ["/data: its automount trigger is not started: systemd does not know the new fstab"]
+    assert "systemd was not told" in outcome.warnings[0]
+
+
+def test_a_trigger_that_systemd_refuses_fails_its_item(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = SimulatedHost()
+    apply(host, AUTO)
+
+    def refuse(argv: Sequence[str]) -> Finished:
+        return host._finished(argv, 1, stderr=f"Failed to {argv[1]}")
+
+    monkeypatch.setattr(host, "_systemctl", refuse)
+    (failure,) = apply(host, item("/data")).failures
+    assert "trigger cannot be stopped: systemctl stop -- data.automount: exit status 1: Failed to stop" in failure
+    monkeypatch.undo()
+    apply(host, item("/data", state="absent"))
+    monkeypatch.setattr(
+        host, "_systemctl", lambda argv: host._finished(argv, 0) if argv[1] == "daemon-reload" else refuse(argv)
+    )
+    (failure,) = apply(host, AUTO).failures
+    assert "trigger cannot be started: systemctl start -- data.automount: exit status 1: Failed to start" in failure
+
+
+@pytest.mark.parametrize("how", ["lazy", "abort"])
+def test_a_busy_mount_goes_when_somebody_says_so_in_words(how: str) -> None:
+    host = SimulatedHost("nfs1:/srv/a /data nfs defaults 0 0\n")
+    host.mount("nfs1:/srv/a", "/data")
+    host.busy.add("/data")
+    outcome = apply(host, item("/data", state="absent", unmount=how))
+    assert outcome.failures == []
+    expected = {"lazy": ["umount", "-i", "-l", "/data"], "abort": ["umount", "-i", "-f", "-l", "/data"]}
+    assert ran(host, "umount") == [expected[how]]
+    word = {"lazy": "lazily unmount nfs1:/srv/a", "abort": "abort and unmount nfs1:/srv/a"}
+    assert actions(outcome)[0][0] == word[how]
+
+
+def test_requests_of_others_on_the_same_superblock_are_not_aborted() -> None:
+    host = SimulatedHost()
+    host.mount("nfs1:/srv/a", "/data")
+    host.mount("nfs1:/srv/b", "/logs")
+    gone = {"path": "/data", "state": "unmounted", "unmount": "abort"}
+    (failure,) = apply(host, gone).failures
+    assert failure.startswith("/data: not aborted: /logs share its superblock")
+    assert "allow_abort_shared_io: true" in failure
+    assert host.commands == []
+    # Both are to be aborted: nobody else is hit.
+    assert apply(host, gone, {**gone, "path": "/logs"}).failures == []
+    host.mount("nfs1:/srv/a", "/data")
+    host.mount("nfs1:/srv/b", "/logs")
+    assert apply(host, gone, allow_abort_shared_io=True).failures == []
+    assert host.shown("/logs") == ["nfs1:/srv/b"]
+
+
+def test_only_the_mount_that_was_looked_at_is_unmounted() -> None:
+    host = SimulatedHost()
+    seen = host.mount("nfs1:/srv/a", "/data")
+    gone = {"path": "/data", "state": "unmounted", "mount_id": seen.mount_id, "major_minor": seen.device}
+    host.mounts.remove(seen)
+    other = host.mount("nfs1:/srv/b", "/data")
+    outcome = apply(host, gone)
+    assert not outcome.changed
+    assert outcome.failures == []
+    assert outcome.results[0].notes == ["the mount that shall go is there no longer"]
+    assert "it is another mount" in apply(host, {**gone, "mount_id": None, "major_minor": "9:9"}).failures[0]
+    below = {**gone, "mount_id": other.mount_id, "major_minor": other.device}
+    host.mount("nfs2:/srv/c", "/data")
+    assert "is covered by nfs2:/srv/c" in apply(host, below).failures[0]
+    assert host.shown("/data") == ["nfs1:/srv/b", "nfs2:/srv/c"]
+    host.mounts.pop()
+    assert actions(apply(host, below)) == [["unmount nfs1:/srv/b"]]
+
+
+def test_an_empty_mount_point_is_removed_and_one_with_data_never() -> None:
+    host = SimulatedHost()
+    apply(host, item("/data"), item("/logs", "nfs2:/srv/x"))
+    host.full.add("/logs")
+    both = [item(path, state="absent", remove_mount_point=True) for path in ("/data", "/logs")]
+    predicted = apply(host, *both, check_mode=True)
+    outcome = apply(host, *both)
+    assert outcome.failures == []
+    assert actions(outcome)[0][-1] == "remove the mount point"
+    assert actions(predicted)[0] == [*actions(outcome)[0][:1], "remove the mount point", actions(outcome)[0][1]]
+    assert "the mount point stays: Directory not empty" in outcome.results[1].notes
+    assert "/data" not in host.directories
+    assert "/logs" in host.directories
+    again = apply(host, *both, check_mode=True)
+    assert not again.changed
+    assert not apply(host, *both).changed
+
+
+def test_a_mount_point_on_a_server_is_left_there() -> None:
+    host = SimulatedHost()
+    wanted = [item("/data"), item("/data/deep", "nfs2:/srv/x")]
+    apply(host, *wanted)
+    outcome = apply(host, wanted[0], {**wanted[1], "state": "absent", "remove_mount_point": True})
+    assert "remove the mount point" not in actions(outcome)[1]
+    assert "it lies on a server" in outcome.results[1].notes[-1]
+
+
+def test_an_old_nfs_utils_gets_its_defaults_in_the_main_file() -> None:
+    host = SimulatedHost()
+    host.version = (2, 3, 3)
+    host.conf[_nfsmount_conf.CONF] = "# mine\n"
+    apply(host, item("/data"), defaults=[{"options": ["softerr"], "server": "nfs1"}])
+    assert host.conf[_nfsmount_conf.CONF].endswith("# mine\n")
+    assert _nfsmount_conf.DROP_IN not in host.conf
+    assert "softerr" in host.mounts[-1].super_options
+    assert not apply(host, item("/data"), defaults=[{"options": ["softerr"], "server": "nfs1"}]).changed
+    apply(host, defaults=[])
+    assert host.conf == {_nfsmount_conf.CONF: "# mine\n"}
+
+
+def test_everything_wrong_with_the_newer_keys_is_reported_at_once() -> None:
+    _items, problems = _mount_input.read_input(
+        [
+            {"path": "/a", "src": "nfs1:/a", "server": "nfs1", "export": "/a"},
+            {"path": "/b", "server": "nfs1"},
+            {"path": "/c", "export": "/c"},
+            {"path": "/d", "server": "nfs1", "export": "d"},
+            {"path": "/e", "server": "[::1]", "export": "/e"},
+            item("/f", automount=True, boot=False),
+            item("/g", automount_idle_timeout=60),
+            item("/h", automount=True, automount_idle_timeout=-1),
+            item("/i", options="x-systemd.idle-timeout=5", automount=True, automount_idle_timeout="60"),
+            item("/j", remove_mount_point=True),
+            item("/k", mount_id=7),
+            item("/l", state="absent", major_minor="52"),
+        ]
+    )
+    assert problems == [
+        "mounts[0].src, server, export: give either src, or server and export",
+        "mounts[1].export: is needed with server",
+        "mounts[2].server: is needed with export",
+        'mounts[3].export: "d" is not an absolute path',
+        'mounts[4].server: "[::1]" is not a host name or address; brackets are not needed here',
+        "mounts[5].automount: needs boot: true, since systemd makes the trigger from fstab",
+        "mounts[6].automount_idle_timeout: is for automount: true only",
+        "mounts[7].automount_idle_timeout: -1 is less than 0 seconds",
+        "mounts[8].automount_idle_timeout: options already say x-systemd.idle-timeout",
+        'mounts[9].remove_mount_point: only state "absent" removes it, not "mounted"',
+        'mounts[10].mount_id, major_minor: say what may be unmounted, so not for state "mounted"',
+        'mounts[11].major_minor: "52" is not two numbers, such as "0:52"',
+    ]
+
+
+def test_automount_wants_systemd(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = SimulatedHost()
+    items, _problems = _mount_input.read_input([AUTO])
+    assert problems_of_host(host, items) == []
+    monkeypatch.setattr(host, "has_systemd", lambda: False)
+    assert problems_of_host(host, items) == ["mounts[0].automount: systemd does not run here"]
+
+
 SOURCES = ["nfs1:/srv/a", "nfs1:/srv/b", "nfs2:/srv/a", "nfs1.example.com:/srv/a"]
 OPTIONS = ["", "soft", "hard,timeo=50", "ro", "softerr,nosuid", "vers=4.1", "rsize=8192", "noresvport,nconnect=2"]
 PATHS = ["/data", "/logs", "/data/sub", "/new"]
 MOUNTED = st.tuples(st.sampled_from(SOURCES), st.sampled_from(PATHS), st.sampled_from(OPTIONS))
 FOREIGN = st.sampled_from(["/logs", "/data/sub"])
 WANTED = st.builds(
-    lambda path, src, options, state, boot: item(path, src, options, state=state, boot=boot or state == "present"),
+    lambda path, src, options, state, boot, automount, unmount: item(
+        *(path, src, options),
+        state=state,
+        boot=boot or automount or state == "present",
+        automount=automount,
+        unmount=unmount,
+        remove_mount_point=state == "absent" and boot,
+    ),
     st.sampled_from(PATHS),
     st.sampled_from(SOURCES),
     st.sampled_from(OPTIONS),
-    st.sampled_from(_nfs_mounts.STATES),
+    st.sampled_from(_mount_input.STATES),
     st.booleans(),
+    st.sampled_from([False, False, True]),
+    st.sampled_from(["normal", "normal", "abort"]),
 )
 HOST = st.tuples(
     st.lists(MOUNTED, max_size=4),
@@ -660,7 +1052,7 @@ def build(made: Any) -> SimulatedHost:
 @given(HOST, st.lists(WANTED, min_size=1, max_size=4, unique_by=lambda each: each["path"]))
 def test_whatever_the_host_looks_like(made: Any, wanted: list[dict[str, Any]]) -> None:
     host, for_check = build(made), build(made)
-    foreign_before = [mount for mount in host.mounts if not mount.is_nfs]
+    foreign_before = [mount for mount in host.mounts if not mount.is_nfs and mount.fstype != "autofs"]
     other_paths = {mount.path for mount in host.mounts} - {each["path"] for each in wanted}
     others_before = [mount for mount in host.mounts if mount.path in other_paths]
 
@@ -671,7 +1063,7 @@ def test_whatever_the_host_looks_like(made: Any, wanted: list[dict[str, Any]]) -
 
     outcome = apply(host, *wanted)
     # What is not NFS, and what the input does not name, is left alone.
-    assert [mount for mount in host.mounts if not mount.is_nfs] == foreign_before
+    assert [mount for mount in host.mounts if not mount.is_nfs and mount.fstype != "autofs"] == foreign_before
     assert [mount for mount in host.mounts if mount.path in other_paths] == others_before
     for result in outcome.results:
         each = result.planned.wanted
@@ -681,7 +1073,10 @@ def test_whatever_the_host_looks_like(made: Any, wanted: list[dict[str, Any]]) -
         entries = [entry for entry in _fstab.entries_at(_fstab.parse(host.fstab), each.path) if entry.is_nfs]
         if each.state == "mounted":
             assert top is not None
+            if each.automount and top.fstype == "autofs":
+                continue
             assert export_path(top.source) == export_path(each.source)
+            assert ("systemd-1" in host.shown(each.path)) == each.automount
         elif each.state in ("unmounted", "absent"):
             assert top is None or not top.is_nfs
         if each.in_fstab is not None:

@@ -11,13 +11,18 @@ from pathlib import Path
 import pytest
 from ansible_collections.clusterkit.storage.plugins.module_utils import (
     _fstab,
+    _mount_commands,
+    _mount_input,
     _mount_options,
-    _nfs_mounts,
     _nfs_mounts_host,
+    _nfs_mounts_servers,
     _nfsmount_conf,
 )
+from ansible_collections.clusterkit.storage.plugins.module_utils._mount_checks import Check
 from ansible_collections.clusterkit.storage.plugins.module_utils._mounts import Mount, MountTable
-from ansible_collections.clusterkit.storage.plugins.module_utils._nfs_mounts_host import Machine, Outcome, Runner
+from ansible_collections.clusterkit.storage.plugins.module_utils._nfs_mounts_host import Machine
+from ansible_collections.clusterkit.storage.plugins.module_utils._nfs_mounts_result import Outcome
+from ansible_collections.clusterkit.storage.plugins.module_utils._nfs_mounts_run import Runner
 from ansible_collections.clusterkit.storage.plugins.module_utils._process import Finished
 
 ROOT = Mount(1, 0, "8:1", "/", "/", ("rw",), (), "ext4", "/dev/root", ("rw",))
@@ -43,6 +48,7 @@ class Scripted(Machine):
     """A host whose commands end as a test says; the live table changes only where it says so."""
 
     def __init__(self, *mounts: Mount, fstab: str = "") -> None:
+        super().__init__()
         self.mounts = [ROOT, *mounts]
         self.fstab = fstab
         self.directories = {"/data"}
@@ -71,9 +77,14 @@ class Scripted(Machine):
     def has_systemd(self) -> bool:
         return self.systemd
 
-    def server_answers(self, address: str, port: int) -> bool:
+    def server_answers(self, address: str, port: int, timeout: float) -> bool:
         assert (address, port) == ("10.0.0.1", 2049)
+        assert timeout <= 5
         return True
+
+    def check(self, mounts: Sequence[Mount], timeout: float) -> dict[int, Check]:
+        assert timeout <= 5
+        return {mount.mount_id: Check(0, 0.001) for mount in mounts}
 
     def run(self, argv: Sequence[str], timeout: float) -> Finished:
         assert timeout > 0
@@ -95,7 +106,9 @@ def hangs(argv: Sequence[str]) -> Finished:
 
 
 def apply(host: Machine, options: str = "", *, path: str = "/data", state: str = "mounted") -> Outcome:
-    items, problems = _nfs_mounts.read_input([{"path": path, "src": "nfs1:/srv/a", "options": options, "state": state}])
+    items, problems = _mount_input.read_input(
+        [{"path": path, "src": "nfs1:/srv/a", "options": options, "state": state}]
+    )
     assert problems == []
     return Runner(host, timeout=60, check_mode=False).apply(items, None)
 
@@ -259,9 +272,9 @@ def test_a_retry_that_was_asked_for_is_kept() -> None:
 
 
 def test_addresses_are_compared_as_addresses() -> None:
-    assert _nfs_mounts_host._normal_address("::ffff:10.0.0.1") == "10.0.0.1"
-    assert _nfs_mounts_host._normal_address("fe80::1%eth0") == "fe80::1"
-    assert _nfs_mounts_host._normal_address("not an address") == "not an address"
+    assert _nfs_mounts_servers._normal_address("::ffff:10.0.0.1") == "10.0.0.1"
+    assert _nfs_mounts_servers._normal_address("fe80::1%eth0") == "fe80::1"
+    assert _nfs_mounts_servers._normal_address("not an address") == "not an address"
 
 
 @pytest.mark.parametrize(
@@ -279,7 +292,7 @@ def test_addresses_are_compared_as_addresses() -> None:
 )
 def test_the_server_s_reason_is_told_with_what_it_usually_means(stderr: str, options: str, words: str) -> None:
     finished = done(["mount"], 32, stderr=stderr)
-    said = _nfs_mounts_host.mount_failure(finished, "nfs1:/srv", _mount_options.parse(options))
+    said = _mount_commands.failure(finished, "nfs1:/srv", _mount_options.parse(options))
     assert said.endswith(words)
     assert not said.startswith("mount.nfs")
 
@@ -294,9 +307,9 @@ def test_files_are_read_and_written_where_they_belong(tmp_path: Path, monkeypatc
     assert machine.read_fstab() == ""
     machine.write_fstab("line\n")
     assert machine.read_fstab() == "line\n"
-    machine.write_drop_in("Soft=True\n")
+    machine.write_nfsmount_conf(_nfsmount_conf.DROP_IN, "Soft=True\n")
     assert Path(_nfsmount_conf.DROP_IN).read_text() == "Soft=True\n"
-    machine.write_drop_in(None)
+    machine.write_nfsmount_conf(_nfsmount_conf.DROP_IN, None)
     assert not Path(_nfsmount_conf.DROP_IN).exists()
     assert isinstance(machine.read_nfsmount_conf(), dict)
 
@@ -315,7 +328,7 @@ def test_the_machine_answers_what_is_there(tmp_path: Path, monkeypatch: pytest.M
     assert machine.has_systemd() == Path("/run/systemd/system").is_dir()
     assert any(mount.path == "/" for mount in machine.read_table().mounts)
     assert machine.holders(str(tmp_path / "gone")) == []
-    assert not machine.server_answers("127.0.0.1", 1)
+    assert not machine.server_answers("127.0.0.1", 1, 5)
 
 
 def test_a_command_finds_its_program_on_the_path_of_administrators() -> None:

@@ -65,3 +65,31 @@ def test_a_host_that_ends_in_the_middle_of_its_reply_is_not_alive() -> None:
 
     with server(half) as port:
         assert not _nfs_server.answers("127.0.0.1", port, timeout=5)
+
+
+def test_why_there_was_no_reply_is_told() -> None:
+    with server(reply) as port:
+        answer = _nfs_server.ask("127.0.0.1", port, timeout=5)
+    assert (answer.answers, answer.detail) == (True, "")
+    assert answer.latency is not None and 0 < answer.latency < 5
+    assert _nfs_server.ask("127.0.0.1", port, timeout=5).detail == "no connection: Connection refused"
+    with server(lambda _connection: time.sleep(1)) as port:
+        said = _nfs_server.ask("127.0.0.1", port, timeout=0.3)
+    assert said == _nfs_server.Answer(False, None, "connected, but no reply to the NULL call within 0.3 s")
+    with server(lambda connection: connection.sendall(struct.pack(">3L", 0, 1, 1))) as port:
+        assert _nfs_server.ask("127.0.0.1", port, timeout=5).detail == "what answers there is no RPC server"
+
+
+def test_a_server_that_dribbles_does_not_stretch_the_deadline() -> None:
+    def dribble(connection: socket.socket) -> None:
+        for _byte in range(11):
+            time.sleep(0.2)
+            try:
+                connection.sendall(b"\0")
+            except OSError:
+                return
+
+    with server(dribble) as port:
+        started = time.monotonic()
+        assert not _nfs_server.answers("127.0.0.1", port, timeout=0.5)
+        assert time.monotonic() - started < 1

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 from ansible_collections.clusterkit.storage.plugins.module_utils import _nfs_service, _nfs_service_host
+from ansible_collections.clusterkit.storage.plugins.module_utils._host_module import HostError
 from ansible_collections.clusterkit.storage.plugins.module_utils._nfs_service_host import (
     Outcome,
     Places,
     Request,
-    ServiceError,
     ensure_service,
 )
 from ansible_collections.clusterkit.storage.plugins.module_utils._process import Finished
@@ -101,7 +101,7 @@ def test_threads_are_given_to_the_kernel_and_kept_in_the_file(machine: Machine) 
 
 def test_a_server_in_use_is_restarted_only_when_allowed(machine: Machine) -> None:
     machine.write("proc/net/tcp", "head\n" + LISTENING + CONNECTION)
-    with pytest.raises(ServiceError, match="which a client uses") as caught:
+    with pytest.raises(HostError, match="which a client uses") as caught:
         machine.ensure(versions=["4.1", "4.2"])
     assert not caught.value.changed and machine.runs == []
     assert not Path(machine.places.nfs_conf).exists()
@@ -114,13 +114,13 @@ def test_a_server_in_use_is_restarted_only_when_allowed(machine: Machine) -> Non
 
 def test_a_client_without_a_connection_counts(machine: Machine) -> None:
     (machine.root / "nfsd/clients/12").mkdir()
-    with pytest.raises(ServiceError, match="which a client uses"):
+    with pytest.raises(HostError, match="which a client uses"):
         machine.ensure(versions=["4.2"])
 
 
 def test_a_kernel_that_did_not_obey_is_named(machine: Machine) -> None:
     machine.obeys = False
-    with pytest.raises(ServiceError) as caught:
+    with pytest.raises(HostError) as caught:
         machine.ensure(versions=["4.1", "4.2"])
     assert caught.value.changed
     assert any("versions 4.1, 4.2 wanted, 3, 4.0, 4.1, 4.2 in force" in problem for problem in caught.value.problems)
@@ -137,19 +137,19 @@ def test_a_server_that_is_down_is_started(machine: Machine) -> None:
 def test_a_server_that_does_not_come_up_is_an_error(machine: Machine) -> None:
     machine.running(threads=0, versions="")
     machine.obeys = False
-    with pytest.raises(ServiceError, match="no nfsd thread runs"):
+    with pytest.raises(HostError, match="no nfsd thread runs"):
         machine.ensure()
 
 
 def test_a_server_that_is_not_installed(machine: Machine) -> None:
     machine.states = {_nfs_service.SERVER: ["not-found", "inactive", ""]}
     machine.running(threads=0, versions="")
-    with pytest.raises(ServiceError, match="not installed"):
+    with pytest.raises(HostError, match="not installed"):
         machine.ensure()
     predicted = machine.ensure(check_mode=True)
     assert predicted.changed and predicted.warnings
     machine.states = {_nfs_service.SERVER: ["masked", "inactive", "masked"]}
-    with pytest.raises(ServiceError, match="is masked"):
+    with pytest.raises(HostError, match="is masked"):
         machine.ensure()
 
 
@@ -181,13 +181,13 @@ def test_a_command_that_fails_is_told_with_its_words(machine: Machine, monkeypat
         return machine.run(argv, timeout=timeout, stdin=stdin)
 
     monkeypatch.setattr(_nfs_service_host._process, "run", run)
-    with pytest.raises(ServiceError, match="Job failed"):
+    with pytest.raises(HostError, match="Job failed"):
         machine.ensure(versions=["4.1", "4.2"])
 
 
 def test_without_systemctl_nothing_is_done(machine: Machine) -> None:
     (machine.root / "bin/systemctl").unlink()
-    with pytest.raises(ServiceError, match="systemctl is not installed here"):
+    with pytest.raises(HostError, match="systemctl is not installed here"):
         machine.ensure()
 
 
@@ -196,7 +196,7 @@ def test_a_file_that_cannot_be_written_is_a_failure(machine: Machine, monkeypatc
         raise OSError(30, "Read-only file system", path)
 
     monkeypatch.setattr(_nfs_service_host._files, "replace_file", replace)
-    with pytest.raises(ServiceError, match="Read-only file system"):
+    with pytest.raises(HostError, match="Read-only file system"):
         machine.ensure()
     assert machine.runs == []
 
@@ -218,3 +218,18 @@ def test_ports_that_rpcbind_tells_are_compared(machine: Machine, monkeypatch: py
     assert not machine.ensure(ports={"mountd": 20048}).changed
     other = machine.ensure(ports={"mountd": 20049}, check_mode=True)
     assert other.changed
+
+
+@pytest.mark.parametrize("check_mode", [True, False])
+@pytest.mark.parametrize("folder", ["nfs.conf.d", "idmapd.conf.d"])
+def test_a_file_in_place_of_a_folder_is_named_before_anything_is_changed(
+    folder: str, check_mode: bool, machine: Machine
+) -> None:
+    (machine.root / folder).write_text("[nfsd]\n")
+    with pytest.raises(HostError) as caught:
+        machine.ensure(threads="32", check_mode=check_mode)
+    place = machine.root / folder
+    assert caught.value.problems == [f"{place} is not a directory; {place}/zz-clusterkit.conf has to lie in it"]
+    assert "nothing was changed" in caught.value.message
+    assert (machine.runs, caught.value.changed) == ([], False)
+    assert (machine.root / "nfsd/threads").read_text() == "8\n"

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.clusterkit.storage.plugins.module_utils import _nfsmount_conf
-from ansible_collections.clusterkit.storage.plugins.module_utils._nfsmount_conf import MountDefaults
+from ansible_collections.clusterkit.storage.plugins.module_utils._nfsmount_conf import Default, MountDefaults
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -77,4 +77,79 @@ OPTION = st.sampled_from(["soft", "softerr", "hard", "bg", "fg", "nosharecache",
 def test_the_drop_in_means_the_options_it_was_made_of(options: list[str]) -> None:
     expected = [each for each in options if each != "fg" or "bg" not in options[: options.index(each)]]
     expected = [each for each in expected if each != "bg" or "fg" not in options[: options.index(each)]]
-    assert added(_nfsmount_conf.render(options)) == expected
+    assert added(_nfsmount_conf.render([Default(tuple(options))])) == expected
+
+
+MAIN = "# mine\n[ NFSMount_Global_Options ]\nTimeo=100\n"
+SOFT = [Default(("soft", "timeo=50"))]
+
+
+def test_defaults_of_a_server_and_of_a_mount_point_are_for_those_only() -> None:
+    defaults = [Default(("softerr",)), Default(("timeo=50",), server="nfs1"), Default(("ro",), path="/data")]
+    text = _nfsmount_conf.render(defaults)
+    conf = MountDefaults([text])
+    assert conf.added_to([], "nfs1:/a", "/data") == ["ro", "timeo=50", "softerr"]
+    assert conf.added_to([], "nfs1:/a", "/x") == ["timeo=50", "softerr"]
+    assert conf.added_to([], "nfs2:/a", "/x") == ["softerr"]
+    assert '[ Server "nfs1" ]\nTimeo=50\n' in text
+
+
+def test_everything_wrong_with_the_defaults_is_said() -> None:
+    _defaults, problems = _nfsmount_conf.read_defaults(
+        [
+            {"options": ["sotf"]},
+            {"options": ["soft"], "server": "nfs1", "path": "/data"},
+            {"options": []},
+            {"options": ["soft"], "server": 'a"b'},
+            {"options": ["soft"], "path": "data"},
+            {"options": ["soft"], "path": "/a b"},
+        ]
+    )
+    assert problems == [
+        'mount_defaults[0].options: "sotf" is not an option of nfs(5) or mount(8); did you mean "soft"?',
+        "mount_defaults[1].server, path: give one of them, or none for all mounts",
+        "mount_defaults[2].options: are needed",
+        "mount_defaults[2].options: are for the same mounts as those of mount_defaults[0]",
+        'mount_defaults[3].server: "a"b" cannot be written to nfsmount.conf',
+        'mount_defaults[4].path: "data" is not an absolute path',
+        'mount_defaults[5].path: "/a b" cannot be written to nfsmount.conf',
+    ]
+
+
+def test_a_version_that_does_not_read_the_folder_gets_a_block_of_the_main_file() -> None:
+    new = _nfsmount_conf.changes({_nfsmount_conf.CONF: MAIN}, SOFT, reads_folder=False)
+    assert list(new) == [_nfsmount_conf.CONF]
+    text = new[_nfsmount_conf.CONF]
+    assert text is not None and text.endswith(MAIN), "the rest stays byte for byte"
+    # The first setting wins in nfs-utils 1.3.
+    assert text.index("Timeo=50") < text.index("Timeo=100")
+    assert MountDefaults(_nfsmount_conf.in_order({_nfsmount_conf.CONF: text})).added_to([], SOURCE, PATH) == [
+        *("timeo=50", "soft")
+    ]
+    assert _nfsmount_conf.changes({_nfsmount_conf.CONF: text}, SOFT, reads_folder=False) == {}
+    assert _nfsmount_conf.changes({_nfsmount_conf.CONF: text}, [], reads_folder=False) == {_nfsmount_conf.CONF: MAIN}
+    assert _nfsmount_conf.changes({}, SOFT, reads_folder=False)[_nfsmount_conf.CONF] is not None
+
+
+def test_after_an_upgrade_the_block_becomes_a_file_of_its_own() -> None:
+    old = _nfsmount_conf.changes({_nfsmount_conf.CONF: MAIN}, SOFT, reads_folder=False)
+    conf = {path: text for path, text in old.items() if text is not None}
+    assert _nfsmount_conf.has_block(conf[_nfsmount_conf.CONF])
+    new = _nfsmount_conf.changes(conf, SOFT, reads_folder=True)
+    assert new == {_nfsmount_conf.DROP_IN: _nfsmount_conf.render(SOFT), _nfsmount_conf.CONF: MAIN}
+
+
+def test_nothing_wanted_and_nothing_there_changes_nothing() -> None:
+    assert _nfsmount_conf.changes({}, [], reads_folder=True) == {}
+    assert _nfsmount_conf.changes({_nfsmount_conf.CONF: MAIN}, [], reads_folder=False) == {}
+    assert not _nfsmount_conf.has_block(MAIN)
+    assert not _nfsmount_conf.has_block(None)
+
+
+@given(st.text(st.sampled_from("# BEGINclusterkt.storage:\n[]=x "), max_size=60))
+def test_a_main_file_is_the_same_after_the_block_has_come_and_gone(rest: str) -> None:
+    conf = {_nfsmount_conf.CONF: rest}
+    with_it = _nfsmount_conf.changes(conf, SOFT, reads_folder=False)[_nfsmount_conf.CONF]
+    assert with_it is not None
+    again = _nfsmount_conf.changes({_nfsmount_conf.CONF: with_it}, [], reads_folder=False)
+    assert again == {_nfsmount_conf.CONF: rest}

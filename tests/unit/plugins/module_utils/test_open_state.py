@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 # The forms of fs/nfsd/nfs4state.c of Linux 6.12: open, lock, delegation, layout; a state without a file.
 STATES = r"""
-- 0x0000000168ddd5: { type: open, access: rw, deny: --, superblock: "fe:10:131", filename: "a/b", owner: "open id:\x00" }
+- 0x0000000168ddd5: { type: open, access: rw, deny: --, superblock: "fe:10:131", filename: "a/b", owner: "open:\x00" }
 - 0x0000000268ddd5: { type: lock, superblock: "fe:10:132", filename: "c", owner: "lock id:\x00" }
 - 0x0000000368ddd5: { type: deleg, access: r, superblock: "08:01:133", filename: "superblock: \"08:01:999\"" }
 - 0x0000000468ddd5: { type: layout, superblock: "00:2a:-1", filename: "d" }

@@ -92,9 +92,13 @@ def test_where_the_folder_is(tmp_path: Path) -> None:
         ([], tmp_path),
     ):
         assert find_share(str(share), table, exported) == Share(str(share), str(base))
-    (share / ".clusterkit").mkdir()
+    (share / ".clusterkit").mkdir(0o755)
+    assert find_share(str(share), table, []).base == str(tmp_path), "a client may have made it"
+    (share / ".clusterkit").chmod(0o700)
     assert find_share(str(share), table, []).base == str(share)
     (tmp_path / ".clusterkit").symlink_to("nowhere")
+    assert find_share(str(share), table, []).base == str(share)
+    (share / ".clusterkit").rmdir()
     found = find_share(str(share), table, None)
     assert found.base == str(tmp_path), "a link there is looked at, not passed over"
     assert (found.key, Share("/a", "/a").key) == ("k8s", ".")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.clusterkit.storage.plugins.module_utils import _server_info
-from ansible_collections.clusterkit.storage.plugins.module_utils._export_server import Places
+from ansible_collections.clusterkit.storage.plugins.module_utils._export_host import Places
 from ansible_collections.clusterkit.storage.plugins.module_utils._process import Finished
 
 RPCINFO = """   program vers proto   port  service

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from ansible_collections.clusterkit.storage.plugins.module_utils import _api, _listing, _selection, _volume_set
+from ansible_collections.clusterkit.storage.plugins.module_utils import _listing, _selection
 from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import Volume, counts
 from hypothesis import given
 from hypothesis import strategies as st
@@ -161,56 +161,3 @@ def test_counts_add_up() -> None:
     assert (found["volumes"], found["bytes"]) == (2, 1395864372)
     assert found["by_phase"] == {"Pending": {"volumes": 1, "bytes": 0}, "Released": {"volumes": 1, "bytes": 1395864372}}
     assert counts([])["volumes"] == 0
-
-
-class Objects:
-    """An API that has these collections; a field selector names one object."""
-
-    def __init__(self, **kinds: list[dict[str, Any]]) -> None:
-        self.kinds = kinds
-
-    def list_all(self, path: str, convert: Any, query: dict[str, str] | None = None) -> Any:
-        items = self.kinds.get(path.rsplit("/", 1)[1], [])
-        name = (query or {}).get("fieldSelector", "").partition("=")[2]
-        kept = [convert(one) for one in items if not name or one["metadata"]["name"] == name]
-        return _api.Listing([one for one in kept if one is not None], "1", NOW)
-
-
-def deployment(ready: int, leader: str = "true", name: str = "example.com/nfs") -> dict[str, Any]:
-    env = [{"name": "PROVISIONER_NAME", "value": name}, {"name": "ENABLE_LEADER_ELECTION", "value": leader}]
-    template = {"spec": {"containers": [{"env": env}]}}
-    return {"metadata": {"name": "d"}, "spec": {"template": template}, "status": {"readyReplicas": ready}}
-
-
-def lease(time: str) -> dict[str, Any]:
-    return {"metadata": {"name": "example.com-nfs"}, "spec": {"renewTime": time, "holderIdentity": "pod"}}
-
-
-def endpoints(time: str) -> dict[str, Any]:
-    leader = json.dumps({"holderIdentity": "pod", "renewTime": time}, separators=(",", ":"))
-    return {
-        "metadata": {"name": "example.com-nfs", "annotations": {"control-plane.alpha.kubernetes.io/leader": leader}}
-    }
-
-
-FRESH, STALE = "2026-03-02T11:59:30.000000Z", "2026-03-02T11:58:30.000000Z"
-
-
-@pytest.mark.parametrize(
-    ("objects", "state"),
-    [
-        ({}, "stopped"),
-        ({"leases": [lease(FRESH)]}, "running"),
-        ({"leases": [lease(STALE)]}, "stopped"),
-        ({"endpoints": [endpoints(FRESH)]}, "running"),
-        ({"endpoints": [endpoints(STALE)]}, "stopped"),
-        ({"leases": [lease(STALE)], "deployments": [deployment(1)]}, "stopped"),
-        ({"leases": [lease(STALE)], "deployments": [deployment(1, "false")]}, "running"),
-        ({"deployments": [deployment(1)]}, "running"),
-        ({"deployments": [deployment(0)]}, "stopped"),
-        ({"deployments": [deployment(1, name="other")]}, "stopped"),
-    ],
-)
-def test_a_provisioner_runs_if_its_lock_is_fresh_or_a_pod_is_ready(objects: dict[str, Any], state: str) -> None:
-    api: Any = Objects(**objects)
-    assert _volume_set.provisioner_states(api, ["example.com/nfs"]) == {"example.com/nfs": state}

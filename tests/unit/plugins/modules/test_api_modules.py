@@ -18,6 +18,7 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._api_module imp
 from ansible_collections.clusterkit.storage.plugins.module_utils._reclaim import Facts
 from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import Volume
 from ansible_collections.clusterkit.storage.plugins.modules import pv_info, pv_reclaim, pvc_expand, storage_plan
+from ansible_collections.clusterkit.storage.tests.api_server import Cluster
 from kubernetes import config
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -54,8 +55,9 @@ def test_the_documented_options_are_those_that_exist(module: ModuleType) -> None
     documentation = yaml.safe_load(module.DOCUMENTATION)
     fragments = documentation["extends_documentation_fragment"]
     documented: dict[str, Any] = {}
-    if "clusterkit.storage.api.selection" in fragments:
-        documented |= yaml.safe_load(fragment.ModuleDocFragment.SELECTION)["options"]
+    for name in ("selection", "changes"):
+        if f"clusterkit.storage.api.{name}" in fragments:
+            documented |= yaml.safe_load(getattr(fragment.ModuleDocFragment, name.upper()))["options"]
     compare(documented | documentation["options"], module.ARGUMENTS)
     assert ("kubernetes.core.k8s_auth_options" in fragments) is (module in API_MODULES)
 
@@ -229,3 +231,48 @@ def test_without_anything_the_service_account_comes_before_the_default_kubeconfi
     monkeypatch.setattr(config, "load_kube_config", lambda **_options: asked.append("default"))
     _api_module.configuration_of({})
     assert asked == ["service account"] + ([] if in_a_pod else ["default"])
+
+
+def released(cluster: Cluster, name: str) -> None:
+    spec = {"csi": {"driver": "d"}, "claimRef": {"namespace": "shop", "name": "data", "uid": "c1"}}
+    cluster.add("persistentvolumes", name, spec=spec, status={"phase": "Released"})
+
+
+def test_what_was_done_is_told_also_when_its_file_cannot_be_written(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    released(cluster, "a")
+    access = {"host": cluster.url, "api_key": SECRET, "_ansible_diff": True}
+    given = {**access, "volumes": ["a"], "release": "reserved", "dest": str(tmp_path)}
+    result, output = run(pv_reclaim, given, monkeypatch, capsys)
+    assert (result["failed"], result["changed"], result["summary"]["changed"]) == (True, True, 1)
+    assert f"{tmp_path} cannot be written" in result["msg"]
+    assert [one["state"] for one in result["volumes"]] == ["changed"]
+    assert result["diff"]
+    assert SECRET not in output
+
+
+def test_a_file_takes_all_that_became_of_the_volumes(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a", "b"):
+        released(cluster, name)
+    cluster.change("persistentvolumes", "b", {"spec": {"claimRef": {"uid": None}}, "status": {"phase": "Available"}})
+    dest = tmp_path / "result.jsonl"
+    given = {"host": cluster.url, "api_key": SECRET, "volumes": ["a", "b"], "release": "reserved", "dest": str(dest)}
+    result, _output = run(pv_reclaim, given, monkeypatch, capsys, check_mode=True)
+    assert (result["changed"], dest.exists(), len(result["volumes"])) == (True, False, 2)
+    result, _output = run(pv_reclaim, given, monkeypatch, capsys)
+    assert [(one["name"], one["state"]) for one in result["volumes"]] == [("a", "changed")]
+    lines = [json.loads(line) for line in dest.read_text().splitlines()]
+    assert [(one["name"], one["state"]) for one in lines] == [("a", "changed"), ("b", "unchanged")]
+    assert dest.stat().st_mode & 0o777 == 0o600
+
+
+def test_claims_that_do_not_grow_fail_the_module_with_all_of_them(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = {"host": cluster.url, "api_key": SECRET, "claims": [{"namespace": "shop", "name": "none"}], "size": "2Gi"}
+    result, _output = run(pvc_expand, given, monkeypatch, capsys)
+    assert result["msg"] == "1 of 1 claims are not as asked for: shop/none (gone) does not exist"
+    assert (result["summary"], result["quotas"], result["changed"]) == ({"gone": 1}, [], False)

@@ -15,9 +15,9 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.clusterkit.storage.plugins.module_utils import (
     _directories,
     _export_list,
-    _exports,
+    _export_options,
     _inputs,
-    _nfs_mounts,
+    _mount_input,
     _nfs_probe,
 )
 from ansible_collections.clusterkit.storage.plugins.module_utils._api_module import API_ARGUMENTS, AUTH_ARG_SPEC
@@ -112,9 +112,9 @@ def problems(module: str, arguments: dict[str, Any]) -> list[str]:
     if module == "nfs_directories":
         return _directories.list_problems(arguments["directories"])
     if module == "nfs_exports":
-        return _export_list.read_list(arguments["exports"], allow_world=False, dialect=_exports.NEWEST)[1]
+        return _export_list.read_list(arguments["exports"], allow_world=False, dialect=_export_options.NEWEST)[1]
     if module == "nfs_mounts":
-        return _nfs_mounts.read_input(arguments["mounts"])[1]
+        return _mount_input.read_input(arguments["mounts"])[1]
     if module == "nfs_probe":
         return _nfs_probe.read_input(arguments["targets"])[1]
     if module == "storage_inputs":

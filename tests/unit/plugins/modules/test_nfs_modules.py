@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The modules nfs_mounts and nfs_probe from arguments to result, where that changes nothing on this host."""
+"""The modules of NFS clients from arguments to result, where that changes nothing on this host."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 import yaml
 from ansible.module_utils import basic
-from ansible_collections.clusterkit.storage.plugins.modules import nfs_mounts, nfs_probe
+from ansible_collections.clusterkit.storage.plugins.modules import nfs_mounts, nfs_mounts_info, nfs_probe
 from ansible_collections.clusterkit.storage.tests.documentation import contradictions
 
 
@@ -32,7 +33,7 @@ def run(
     return result
 
 
-@pytest.mark.parametrize("module", [nfs_mounts, nfs_probe])
+@pytest.mark.parametrize("module", [nfs_mounts, nfs_mounts_info, nfs_probe])
 def test_the_documented_options_are_those_that_exist(module: ModuleType) -> None:
     def compare(documented: dict[str, Any], existing: dict[str, Any]) -> None:
         assert set(documented) == set(existing)
@@ -51,14 +52,14 @@ def test_wrong_mounts_are_all_named_and_nothing_is_done(
     monkeypatch.setattr(nfs_mounts.Runner, "apply", None)
     wrong = {
         "mounts": [{"path": "data", "src": "nfs1:/srv"}, {"path": "/data", "src": "nfs1:/srv", "options": ["sofft"]}],
-        "mount_defaults": ["hrad"],
+        "mount_defaults": [{"options": ["hrad"]}],
     }
     result = run(nfs_mounts, wrong, monkeypatch, capsys, check_mode=check_mode)
     assert result["failed"]
     assert result["problems"] == [
         'mounts[0].path: "data" is not an absolute path',
         'mounts[1].options: "sofft" is not an option of nfs(5) or mount(8); did you mean "soft"?',
-        'mount_defaults: "hrad" is not an option of nfs(5) or mount(8); did you mean "hard"?',
+        'mount_defaults[0].options: "hrad" is not an option of nfs(5) or mount(8); did you mean "hard"?',
     ]
 
 
@@ -120,3 +121,35 @@ def test_one_unusable_export_fails_the_task_and_all_are_told(
     assert result["failed"]
     assert result["msg"] == "nfs1:/b: no answer"
     assert result["targets"] == results
+
+
+def test_the_mounts_of_this_host_are_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checks = nfs_mounts_info._mounts_info.MountChecks
+    monkeypatch.setattr(nfs_mounts_info._mounts_info, "MountChecks", lambda: checks(str(tmp_path / "lock")))
+    for check_mode in (True, False):
+        result = run(nfs_mounts_info, {}, monkeypatch, capsys, check_mode=check_mode)
+        assert not result.get("failed")
+        assert not result["changed"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [({"timeout": 0}, "timeout: must be more than 0"), ({"kubelet_root": "kubelet"}, "is not an absolute path")],
+)
+def test_wrong_arguments_of_the_listing_are_refused(
+    arguments: dict[str, Any], words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert words in run(nfs_mounts_info, arguments, monkeypatch, capsys)["msg"]
+
+
+def test_a_mount_table_that_cannot_be_read_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_arguments: object) -> None:
+        raise OSError(13, "Permission denied", "/run/lock")
+
+    monkeypatch.setattr(nfs_mounts_info._mounts_info, "look", fail)
+    result = run(nfs_mounts_info, {}, monkeypatch, capsys)
+    assert "the mounts cannot be looked at: [Errno 13] Permission denied" in result["msg"]

@@ -3,9 +3,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,18 +16,9 @@ from ansible_collections.clusterkit.storage.plugins.modules import (
     nfs_exports_info,
     nfs_service,
 )
-from ansible_collections.clusterkit.storage.tests.documentation import contradictions
+from ansible_collections.clusterkit.storage.tests.module_process import documented, execute
 
 ROOT = Path(__file__).resolve().parents[4]
-
-
-def documented(options: dict[str, Any]) -> dict[str, Any]:
-    spec = {}
-    for name, option in options.items():
-        spec[name] = {key: value for key, value in option.items() if key not in ("description", "suboptions")}
-        if "suboptions" in option:
-            spec[name]["options"] = documented(option["suboptions"])
-    return spec
 
 
 @pytest.mark.parametrize("module", [nfs_exports, nfs_directories, nfs_service])
@@ -73,30 +61,6 @@ def test_the_defaults_of_the_role_are_those_of_its_argument_specs() -> None:
     role = yaml.safe_load((ROOT / "roles/nfs_server/meta/argument_specs.yml").read_text())["argument_specs"]["main"]
     defaults = yaml.safe_load((ROOT / "roles/nfs_server/defaults/main.yml").read_text())
     assert {name: option["default"] for name, option in role["options"].items()} == defaults
-
-
-def execute(module: str, **arguments: Any) -> dict[str, Any]:
-    """Run a module in a process of its own, as a managed host does."""
-    code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import conftest\n"
-        "from ansible.module_utils import basic\n"
-        "basic._ANSIBLE_ARGS = sys.argv[3].encode()\n"
-        "basic._ANSIBLE_PROFILE = 'legacy'\n"
-        "import importlib\n"
-        "importlib.import_module('ansible_collections.clusterkit.storage.plugins.modules.' + sys.argv[2]).main()\n"
-    )
-    finished = subprocess.run(
-        [sys.executable, "-c", code, str(ROOT / "tests/unit"), module, json.dumps({"ANSIBLE_MODULE_ARGS": arguments})],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert finished.stdout, finished.stderr
-    result = json.loads(finished.stdout)
-    assert (finished.returncode == 0) == (not result.get("failed"))
-    assert contradictions(module, result) == []
-    return dict(result)
 
 
 def test_directories_from_end_to_end(tmp_path: Path) -> None:

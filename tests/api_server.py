@@ -1,0 +1,388 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A small Kubernetes API on the loopback, for tests that need its rules and not a cluster.
+
+What it keeps of the real one: resourceVersion as precondition (409), 404, merge patches, the status subresource, dry
+runs, lists in pages that expire (410), selectors, watches with bookmarks that expire, and the checks of growing
+claims. What it does to requests on demand is what networks and busy servers do. Controllers are functions of the test.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+import re
+import ssl
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from ansible_collections.clusterkit.storage.plugins.module_utils import _quantity
+from ansible_collections.clusterkit.storage.plugins.module_utils._api import Api, Patience
+from ansible_collections.clusterkit.storage.plugins.module_utils._api_access import Access
+from ansible_collections.clusterkit.storage.plugins.module_utils._api_module import API_ARGUMENTS
+from ansible_collections.clusterkit.storage.tests.merge_patch import merged
+from kubernetes.client import Configuration
+
+# What can happen to a request. "lost" and "error after" are carried out; the answer of the first never arrives.
+PASSING = ("too many", "unavailable", "error", "error after", "dropped", "lost")
+# After these the client cannot know whether its change was made.
+UNCERTAIN = {"unavailable", "error", "error after", "dropped", "lost"}
+_REFUSALS: dict[str, tuple[int, str]] = {
+    "too many": (429, "too many requests"),
+    "unavailable": (503, "not now"),
+    "error": (500, "internal error"),
+    "expired": (410, "the provided continue parameter is too old"),
+    "forbidden": (403, "RBAC says no"),
+    "conflict": (409, "the object has been modified"),
+}
+_PATH = re.compile(r"(?:/api/v1|/apis/[^/]+/[^/]+)(?:/namespaces/([^/]+)(?=/))?/([^/]+)(?:/([^/]+)(?:/(status))?)?")
+_STATUS_OF_ITS_OWN = ("persistentvolumes", "persistentvolumeclaims")
+
+Key = tuple[str, str, str]  # resource, namespace, name
+Thing = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A patch that was carried out and has changed the object."""
+
+    key: Key
+    before: Thing
+    after: Thing
+
+
+class RefusedError(Exception):
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+
+
+class Cluster:
+    """The objects, and what has happened to them."""
+
+    url = ""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition(threading.RLock())
+        self.clear()
+
+    def clear(self) -> None:
+        with self._changed:
+            self.things: dict[Key, Thing] = {}
+            self.version = 10
+            self.history: list[tuple[int, Key, str, Thing]] = []
+            self.oldest = 0  # changes up to this one are not known any more
+            self.pages: dict[str, list[Thing]] = {}
+            self.effects: list[Effect] = []
+            self.asked: list[str] = []  # "METHOD /path?query"
+            # To be replaced by tests. What happens to a request; what others do before a patch is judged; what
+            # controllers make of each change.
+            self.fate: Callable[[str, str], str] = lambda _method, _path: ""
+            self.before_patch: Callable[[Key], object] = lambda _key: None
+            self.controller: Callable[[Key], object] = lambda _key: None
+            self.add("namespaces", "kube-system")
+
+    # What tests do and see -------------------------------------------------------------------------
+
+    def add(self, resource: str, name: str, namespace: str = "", *, uid: str = "", **content: Any) -> Thing:
+        """An object; C(metadata) in C(content) is added to what every object has."""
+        more = content.pop("metadata", {})
+        metadata = {"name": name, "uid": uid or str(uuid.uuid4()), **({"namespace": namespace} if namespace else {})}
+        return self._store("ADDED", (resource, namespace, name), {"metadata": {**metadata, **more}, **content})
+
+    def change(self, resource: str, name: str, patch: Thing, namespace: str = "") -> Thing:
+        """As an administrator or controller does: without a precondition, status included."""
+        key = (resource, namespace, name)
+        with self._changed:
+            return self._store("MODIFIED", key, merged(self.things[key], patch))
+
+    def remove(self, resource: str, name: str, namespace: str = "") -> None:
+        key = (resource, namespace, name)
+        with self._changed:
+            self._store("DELETED", key, self.things[key])
+            del self.things[key]
+
+    def get(self, resource: str, name: str, namespace: str = "") -> Thing:
+        return self.things[resource, namespace, name]
+
+    def expire(self) -> None:
+        """Compact etcd: begun lists and old watches end."""
+        with self._changed:
+            self.oldest = self.version
+            self.pages.clear()
+
+    def disturb(self, fates: Sequence[str], act: Callable[[int], object]) -> set[str]:
+        """From now on requests meet these fates in turn, and C(act) comes right before the nth patch is judged.
+
+        Returns the fates that were met, once they were.
+        """
+        left, patches = list(fates), itertools.count()
+        met: set[str] = set()
+
+        def fate(_method: str, _path: str) -> str:
+            found = left.pop(0) if left else ""
+            met.add(found)
+            return found
+
+        self.fate = fate
+        self.before_patch = lambda _key: act(next(patches))
+        return met
+
+    def patches_meet(self, *fates: str) -> None:
+        """From now on patches meet these fates in turn; nothing happens to what is read."""
+        left = list(fates)
+        self.fate = lambda method, _path: left.pop(0) if left and method == "PATCH" else ""
+
+    def calm(self) -> None:
+        """Nothing happens to requests any more, nobody else acts; what was done is forgotten."""
+        self.fate = lambda _method, _path: ""
+        self.before_patch = lambda _key: None
+        self.effects.clear()
+
+    def _store(self, kind: str, key: Key, thing: Thing) -> Thing:
+        with self._changed:
+            self.version += 1
+            kept = copy.deepcopy(thing)
+            kept["metadata"]["resourceVersion"] = str(self.version)
+            self.things[key] = kept
+            self.history.append((self.version, key, kind, kept))
+            self._changed.notify_all()
+            if kind != "DELETED":
+                self.controller(key)
+            return kept
+
+    # What the server does --------------------------------------------------------------------------
+
+    def read(self, resource: str, namespace: str, name: str) -> Thing:
+        with self._changed:
+            found = self.things.get((resource, namespace, name))
+            if found is None:
+                raise RefusedError(404, f'{resource} "{name}" not found')
+            return found
+
+    def patch(self, key: Key, subresource: str, body: Thing, *, dry_run: bool) -> Thing:
+        with self._changed:
+            self.before_patch(key)
+            before = self.read(*key)
+            for field in ("resourceVersion", "uid"):
+                wanted = body.get("metadata", {}).get(field)
+                if wanted is not None and wanted != before["metadata"][field]:
+                    raise RefusedError(
+                        409, f'Operation cannot be fulfilled on {key[0]} "{key[2]}": please apply your changes'
+                    )
+            after: Thing = merged(before, body)
+            if subresource == "status":
+                after = {**before, "status": after["status"]}
+            elif key[0] in _STATUS_OF_ITS_OWN and "status" in before:
+                after["status"] = before["status"]
+            self._judge(key, subresource, before, after)
+            if dry_run or after == before:
+                return after
+            stored = self._store("MODIFIED", key, after)
+            self.effects.append(Effect(key, before, stored))
+            return stored
+
+    def _judge(self, key: Key, subresource: str, before: Thing, after: Thing) -> None:
+        """As the API server's validation and its admission plugin PersistentVolumeClaimResize."""
+        if key[0] == "persistentvolumes":
+            for source in ("nfs", "csi"):
+                if before["spec"].get(source) != after["spec"].get(source):
+                    raise RefusedError(422, "spec.persistentvolumesource: Forbidden: is immutable after creation")
+        if key[0] != "persistentvolumeclaims" or subresource:
+            return
+        old, new = (_quantity.to_bytes(one["spec"]["resources"]["requests"]["storage"]) for one in (before, after))
+        if new < old:
+            raise RefusedError(422, "spec.resources.requests.storage: Forbidden: can not be less than it was")
+        if new > old:
+            known = self.things.get(("storageclasses", "", before["spec"].get("storageClassName", "")))
+            if before["status"]["phase"] != "Bound" or not known or not known.get("allowVolumeExpansion"):
+                raise RefusedError(403, "only a bound pvc can be resized, if its storageclass supports it")
+
+    def list_page(self, resource: str, namespace: str, query: Mapping[str, str]) -> Thing:
+        with self._changed:
+            begun = query.get("continue")
+            if begun is not None and begun not in self.pages:
+                raise RefusedError(410, "the provided continue parameter is too old")
+            if begun is not None:
+                left = self.pages[begun]
+            else:
+                left = [
+                    thing
+                    for key, thing in sorted(self.things.items())
+                    if _meant(key, thing, resource, namespace, query)
+                ]
+            size = int(query.get("limit") or len(left) or 1)
+            metadata: Thing = {"resourceVersion": str(self.version)}
+            if len(left) > size:
+                token = f"t{len(self.pages)}"
+                self.pages[token] = left[size:]
+                metadata["continue"] = token
+                if not {"labelSelector", "fieldSelector"} & set(query):
+                    metadata["remainingItemCount"] = len(left) - size
+            return {"kind": "List", "metadata": metadata, "items": left[:size]}
+
+    def watch(self, resource: str, namespace: str, query: Mapping[str, str]) -> Iterator[Thing]:
+        """Events after resourceVersion for timeoutSeconds, at their end a bookmark."""
+        seen, deadline = int(query["resourceVersion"]), time.monotonic() + float(query["timeoutSeconds"])
+        while True:
+            with self._changed:
+                if seen < self.oldest:
+                    message = f"too old resource version: {seen} ({self.oldest})"
+                    yield {"type": "ERROR", "object": {"kind": "Status", "message": message, "code": 410}}
+                    return
+                new = [
+                    one for one in self.history if one[0] > seen and _meant(one[1], one[3], resource, namespace, query)
+                ]
+                seen = self.version
+                if not new:
+                    self._changed.wait(max(0.0, deadline - time.monotonic()))
+            yield from ({"type": kind, "object": thing} for _version, _key, kind, thing in new)
+            if time.monotonic() >= deadline:
+                yield {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": str(seen)}}}
+                return
+
+
+def _meant(key: Key, thing: Thing, resource: str, namespace: str, query: Mapping[str, str]) -> bool:
+    labels = thing["metadata"].get("labels") or {}
+    pairs = [one.split("=", 1) for one in query.get("labelSelector", "").split(",") if one]
+    name = query.get("fieldSelector", "").removeprefix("metadata.name=")
+    return (
+        key[0] == resource
+        and namespace in ("", key[1])
+        and name in ("", key[2])
+        and all(labels.get(label) == value for label, value in pairs)
+    )
+
+
+class _Handler(BaseHTTPRequestHandler):
+    cluster: Cluster
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = -1  # head and body in one packet
+
+    def log_message(self, *_arguments: Any) -> None:
+        """Say nothing."""
+
+    def do_GET(self) -> None:
+        self._handle()
+
+    def do_PATCH(self) -> None:
+        self._handle()
+
+    def _handle(self) -> None:
+        data = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.cluster.asked.append(f"{self.command} {self.path}")
+        fate = self.cluster.fate(self.command, self.path)
+        if fate in _REFUSALS:
+            self._answer(_REFUSALS[fate][0], {"kind": "Status", "message": _REFUSALS[fate][1]})
+            return
+        if fate == "dropped":
+            self.close_connection = True
+            return
+        try:
+            status, answer = 200, self._carry_out(json.loads(data) if data else {})
+        except RefusedError as refusal:
+            status, answer = refusal.status, {"kind": "Status", "code": refusal.status, "message": refusal.message}
+        if fate == "lost":
+            self.close_connection = True
+        elif fate == "error after":
+            self._answer(500, {"kind": "Status", "message": "etcd did not answer"})
+        elif answer is not None:
+            self._answer(status, answer)
+
+    def _carry_out(self, body: Thing) -> Thing | None:
+        """None: it was a watch, which has answered by itself."""
+        place = urlsplit(self.path)
+        query = {name: values[0] for name, values in parse_qs(place.query).items()}
+        found = _PATH.fullmatch(place.path)
+        if found is None:
+            raise RefusedError(404, "the server could not find the requested resource")
+        namespace, resource, name, subresource = (part or "" for part in found.groups())
+        if self.command == "PATCH":
+            key = (resource, namespace, name)
+            return self.cluster.patch(key, subresource, body, dry_run=query.get("dryRun") == "All")
+        if name:
+            return self.cluster.read(resource, namespace, name)
+        if query.get("watch"):
+            self._stream(self.cluster.watch(resource, namespace, query))
+            return None
+        return self.cluster.list_page(resource, namespace, query)
+
+    def _stream(self, events: Iterator[Thing]) -> None:
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        with suppress(OSError):  # the client has seen enough
+            for event in events:
+                line = json.dumps(event).encode() + b"\n"
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(line), line))
+                self.wfile.flush()
+            self.wfile.write(b"0\r\n\r\n")
+
+    def _answer(self, status: int, content: Thing) -> None:
+        data = json.dumps(content, separators=(",", ":")).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):  # a client that has waited long enough
+            super().handle_error(request, client_address)
+
+
+@contextmanager
+def serving(context: ssl.SSLContext | None = None) -> Iterator[Cluster]:
+    """A cluster whose API can be reached at its C(url)."""
+    cluster = Cluster()
+    server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"cluster": cluster}))
+    if context is not None:
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    cluster.url = f"{'https' if context else 'http'}://127.0.0.1:{server.server_address[1]}"
+    try:
+        yield cluster
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def client(cluster: Cluster, *, request: float = 5.0, retry: float = 20.0, **options: Any) -> Api:
+    """The product's own client, which does not sleep before it sends again."""
+    configuration = Configuration()
+    configuration.host, configuration.proxy = cluster.url, None
+    return Api(Access.of(configuration, {}, set()), Patience(request, retry), sleep=lambda _seconds: None, **options)
+
+
+def arguments(known: Mapping[str, Mapping[str, Any]], **given: Any) -> dict[str, Any]:
+    """Those of a module for the API, its defaults included."""
+    defaults = {name: one.get("default") for name, one in {**API_ARGUMENTS, **known}.items()}
+    assert set(given) <= set(defaults)
+    return {**defaults, **given}
+
+
+def timed(acts: Sequence[tuple[int, str, int]], act: Callable[[str, int], object]) -> Callable[[int], None]:
+    """What others do, each (number of the patch before which, what, to which object), for C(Cluster.disturb)."""
+
+    def others(patch: int) -> None:
+        for at, what, number in acts:
+            if at == patch:
+                act(what, number)
+
+    return others

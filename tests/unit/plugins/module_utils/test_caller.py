@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A module whose play was killed must not go on by itself."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from ansible_collections.clusterkit.storage.plugins.module_utils import _process
+from ansible_collections.clusterkit.storage.plugins.module_utils._caller import Caller, CallerGoneError
+
+
+def test_a_pipe_and_a_socket_that_nobody_reads_any_more_are_noticed() -> None:
+    reading, writing = os.pipe()
+    caller = Caller(writing)
+    assert not caller.is_gone
+    os.close(reading)
+    assert caller.is_gone
+    os.close(writing)
+    ours, theirs = socket.socketpair()  # what sshd gives to a command without a terminal
+    caller = Caller(ours.fileno())
+    assert not caller.is_gone
+    theirs.close()
+    assert caller.is_gone
+    ours.close()
+
+
+def test_many_threads_may_ask() -> None:
+    reading, writing = os.pipe()
+    caller = Caller(writing)
+    with ThreadPoolExecutor(8) as pool:
+        assert not any(pool.map(lambda _number: caller.is_gone, range(20000)))
+    os.close(reading)
+    os.close(writing)
+
+
+def test_a_file_is_always_there(tmp_path: Path) -> None:
+    with (tmp_path / "output").open("w") as stream:
+        assert not Caller(stream.fileno()).is_gone
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
+def test_a_signal_that_asks_for_the_end_counts(number: signal.Signals) -> None:
+    before = {each: signal.getsignal(each) for each in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)}
+    reading, writing = os.pipe()
+    try:
+        caller = Caller(writing)
+        caller.heed_signals()
+        os.kill(os.getpid(), number)
+        assert caller.is_gone
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+        os.close(reading)
+        os.close(writing)
+
+
+def test_a_command_ends_with_whoever_asked_for_it(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    caller = Caller(writing)
+    readers = [reading]
+    started = time.monotonic()
+
+    def gone() -> bool:
+        if readers and time.monotonic() - started > 0.3:
+            os.close(readers.pop())
+        return caller.is_gone
+
+    with pytest.raises(CallerGoneError):
+        _process.run(["sh", "-c", f"sleep 5; touch {tmp_path}/done"], timeout=60, called_off=gone)
+    assert time.monotonic() - started < 4
+    time.sleep(0.2)
+    assert list(tmp_path.iterdir()) == []
+    os.close(writing)
+
+
+def test_a_command_that_nobody_calls_off_ends_by_itself_or_at_its_deadline() -> None:
+    assert _process.run(["sleep", "0.5"], timeout=60, called_off=lambda: False).succeeded
+    started = time.monotonic()
+    assert _process.run(["sleep", "60"], timeout=0.5, called_off=lambda: False).timed_out
+    assert time.monotonic() - started < 3
