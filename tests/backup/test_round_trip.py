@@ -113,7 +113,7 @@ def test_slip_of_the_missing_trailing_slash(world: World) -> None:
 
 def test_exported_directory_stays_the_same_one(world: World) -> None:
     """nfsd, and clients that have it mounted, know the directory itself: what is in it is exchanged."""
-    world.exports(world.share, world.volume)
+    world.exports(world.folder, world.volume)  # all of the disk is exported: .clusterkit is in the share
     odd_tree(world.volume, 300)
     plain_names(world)
     before = picture(world.volume, holes=False, sockets=False)
