@@ -14,7 +14,8 @@ options:
   engine:
     description:
       - V(restic) makes snapshots in a repository that is encrypted and deduplicated.
-      - V(rsync) makes plain trees, one for each generation. What did not change is a hard link to the generation before.
+      - V(rsync) makes plain trees, one for each generation. What did not change is a hard link to the generation
+        before.
     type: str
     choices: [restic, rsync]
     default: restic

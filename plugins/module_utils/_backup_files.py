@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The files of a generation as a list: what the engines tell of them, and whether a tree is what the list says.
 
-A line of the list: type, digest, size, time, permissions, owner, group, path, with `|` between them; the path as rsync(1)
-prints it, with everything that is not plain ASCII as `\\#ooo`. The digest of a file is the MD5 of its content (rsync
-computes it while it copies), that of a symbolic link the MD5 of where it leads.
+A line of the list: type, digest, size, time, permissions, owner, group, path, with `|` between them; the path as
+rsync(1) prints it, with everything that is not plain ASCII as `\\#ooo`. The digest of a file is the MD5 of its
+content (rsync computes it while it copies), that of a symbolic link the MD5 of where it leads.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import stat
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 FILE, DIRECTORY, LINK, DEVICE, SPECIAL = "f", "d", "L", "D", "S"
@@ -204,13 +203,14 @@ def digest_of(path: bytes) -> str:
 
 
 def digest_of_link(path: bytes) -> str:
-    return hashlib.md5(os.readlink(path), usedforsecurity=False).hexdigest()
+    target = os.readlink(path)  # noqa: PTH115 - names are bytes
+    return hashlib.md5(target, usedforsecurity=False).hexdigest()
 
 
 def walk(root: str | bytes) -> Iterator[tuple[bytes, os.stat_result]]:
     """All files below a directory that nobody else writes to, and the directory itself as `.`; no link is followed."""
     top = os.fsencode(root)
-    yield b".", Path(os.fsdecode(top)).lstat()
+    yield b".", os.lstat(top)
     pending = [b""]
     while pending:
         folder = pending.pop()

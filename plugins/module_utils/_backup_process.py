@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 _CHUNK = 1 << 16
 _TICK_SECONDS = 1.0
@@ -102,8 +103,7 @@ def _lines(child: subprocess.Popen[bytes], tick: Callable[[int], None]) -> Itera
 def bytes_read(pid: int) -> int | None:
     """Return how many bytes a process has read so far, None when the kernel does not tell (proc_pid_io(5))."""
     with contextlib.suppress(OSError, ValueError, IndexError):
-        with open(f"/proc/{pid}/io", encoding="ascii") as stream:  # noqa: PTH123 - as short as it can be
-            return int(stream.readline().split()[1])
+        return int(Path(f"/proc/{pid}/io").read_text(encoding="ascii").split()[1])
     return None
 
 

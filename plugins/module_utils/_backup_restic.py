@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Generations as snapshots of a restic repository: encrypted, deduplicated, on a disk, SFTP, S3 or rest-server.
 
-A snapshot holds `/data`, `/manifest.json`, `/objects.json` and `/objects-original.json`, whatever the directory of the volume
-was called: restic runs in a mount namespace of its own, in which the open directory is mounted read-only. It carries
-the tags `clusterkit`, `namespace=...`, `volume=...` and `claim=...`.
+A snapshot holds `/data`, `/manifest.json`, `/objects.json` and `/objects-original.json`, whatever the directory of
+the volume was called: restic runs in a mount namespace of its own, in which the open directory is mounted read-only.
+It carries the tags `clusterkit`, `namespace=...`, `volume=...` and `claim=...`.
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ class Restic:
     name = "restic"
     resumes = False  # it writes into files that are there
 
-    def __init__(self, settings: Settings, stages: str = STAGES) -> None:
+    def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.stages = Path(stages)
+        self.stages = Path(STAGES)
         self._version: tuple[int, ...] = ()
         self._listed: dict[str, list[Entry]] = {}
 

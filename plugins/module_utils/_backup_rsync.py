@@ -8,8 +8,8 @@
     <repository>/<namespace>/<volume>/.partial    one that is being made
     <repository>/<namespace>/<volume>/.resume.N   what killed runs had copied: it is linked from, not copied again
 
-rsync runs in the directory of the volume and copies `./`: there is no source path that could lack its trailing slash, or
-that somebody could turn into a symbolic link meanwhile. A generation is never written to once it has its name.
+rsync runs in the directory of the volume and copies `./`: there is no source path that could lack its trailing slash,
+or that somebody could turn into a symbolic link meanwhile. A generation is never written to once it has its name.
 """
 
 from __future__ import annotations
@@ -91,7 +91,8 @@ class Rsync:
         if not create:
             what = "holds no backups" if self.root.is_dir() else "does not exist"
             raise BackupError(
-                f"{self.root} {what} ({MARKER} is not there): is the disk mounted? For the first backup say create: true"
+                f"{self.root} {what} ({MARKER} is not there): is the disk mounted? For the first backup "
+                "say create: true"
             )
         if check_mode:
             return True
@@ -170,11 +171,9 @@ class Rsync:
     # --- backing up ------------------------------------------------------------------------------------
 
     def back_up(self, volume: Volume, source: int, progress: Callable[[Progress], None], *, dry: bool) -> Result:
-        """Make a generation of an open directory. Raises BackupError; the generations that are there stay as they are."""
+        """Make a generation of an open directory. Raises BackupError; those that are there stay as they are."""
         if dry:
-            return self._copy(
-                volume, source, progress, Path("/.clusterkit-backup-none"), self._newest(volume), dry=True
-            )
+            return self._copy(source, progress, Path("/.clusterkit-backup-none"), self._newest(volume), dry=True)
         folder = self.root / volume.key
         try:
             # Volumes may be private; what they hold must not become readable by its copy.
@@ -213,7 +212,7 @@ class Rsync:
         partial.chmod(0o700)
         started = time.time()
         try:
-            result = self._copy(volume, source, progress, partial / DATA, bases, dry=False, lock=lock)
+            result = self._copy(source, progress, partial / DATA, bases, dry=False, lock=lock)
         except BackupError as error:
             if _FULL.search(str(error)):
                 # What was copied does not help while there is no room for the rest, and others need the disk.
@@ -230,7 +229,6 @@ class Rsync:
 
     def _copy(
         self,
-        volume: Volume,
         source: int,
         progress: Callable[[Progress], None],
         target: Path,
@@ -371,7 +369,7 @@ class Rsync:
 
     def needed(self, generation: Generation, paths: Sequence[str]) -> tuple[int, int]:
         """Bytes and files that a restore takes. Raises BackupError, also for a path that is not in the generation."""
-        found = {path: False for path in paths}
+        found = dict.fromkeys(paths, False)
         total = files = 0
         for entry in self.entries(generation):
             text = os.fsdecode(entry.path)

@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Put what was restored in its place, and what was there into quarantine, so that a crash leaves the one or the other.
 
-What is restored lies in `<base>/.clusterkit/restore/<name>/data`, on the file system of the volume; restore.json beside it
-says how far it is. The kernel exchanges two names in one step (RENAME_EXCHANGE of rename(2)), so that a volume, or a file
-of it, is never missing. A directory that is exported or a mount point has to stay: there each name in it is exchanged, and
-a run that was killed between two of them is finished by the next one.
+What is restored lies in `<base>/.clusterkit/restore/<name>/data`, on the file system of the volume; restore.json
+beside it says how far it is. The kernel exchanges two names in one step (RENAME_EXCHANGE of rename(2)), so that a
+volume, or a file of it, is never missing. A directory that is exported or a mount point has to stay: there each name
+in it is exchanged, and a run that was killed between two of them is finished by the next one.
 """
 
 from __future__ import annotations
@@ -199,7 +199,8 @@ def place(target: Target, stage: Stage, record: Mapping[str, Any]) -> str:
         entry_name = _make_entry(target, live, record)
     try:
         stage.write({
-            **record, "state": PLACING, "entry": entry_name, "inode": data.st_ino, "names": _names(target, stage, record),
+            **record, "state": PLACING, "entry": entry_name, "inode": data.st_ino,
+            "names": _names(target, stage, record),
             "times": [data.st_atime_ns, data.st_mtime_ns],
         })  # fmt: skip
     except BaseException:

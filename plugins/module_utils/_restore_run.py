@@ -248,7 +248,7 @@ class _Run:
                 self._check_open_state(target)
                 entry = _restore_place.place(target, stage, state)
         if entry:
-            item["quarantined"] = f"{target.folder.base_path.rstrip(chr(47))}/{OWN}/{TRASH}/{entry}"
+            item["quarantined"] = f"{target.folder.base_path.rstrip('/')}/{OWN}/{TRASH}/{entry}"
 
     def _fill(
         self, generation: Generation, target: Target, stage: Stage, lock: int, state: Mapping[str, Any], item: Item
@@ -311,8 +311,8 @@ class _Run:
             os.close(live)
         if found is not None:
             raise BackupError(
-                f"inode {found} in {target.directory} is open by {', '.join(sorted(inodes[found]))}; stop the pods that "
-                "use it, or say allow_open: true"
+                f"inode {found} in {target.directory} is open by {', '.join(sorted(inodes[found]))}; stop the pods "
+                "that use it, or say allow_open: true"
             )
 
 

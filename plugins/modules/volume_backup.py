@@ -13,13 +13,13 @@ description:
   - Takes a whole list of volumes and makes one generation of each, on the file server, straight from the directory.
   - A generation holds the data and, beside it, the claim, the volume and the class as objects that can be created on an
     empty cluster, with the originals.
-  - A generation is complete or not there. It is made under a temporary name, flushed, and gets its name last. A run that
-    is killed leaves all earlier generations as they are, and what it had copied is not copied again.
+  - A generation is complete or not there. It is made under a temporary name, flushed, and gets its name last. A run
+    that is killed leaves all earlier generations as they are, and what it had copied is not copied again.
   - Owners (as numbers), modes, times, ACLs, extended attributes, hard links and sparse files are kept. What is mounted
     below a directory is not backed up. Neither is C(.clusterkit) in its root.
   - One volume that fails does not stop the others. The module then fails with the results of all.
-  - Files that vanish while they are copied are counted, and no fault. Files that cannot be read are one. The generation is
-    kept and marked as incomplete then, and never counts as the last good one.
+  - Files that vanish while they are copied are counted, and no fault. Files that cannot be read are one. The
+    generation is kept and marked as incomplete then, and never counts as the last good one.
 extends_documentation_fragment:
   - clusterkit.storage.attributes
   - clusterkit.storage.attributes.host
@@ -63,8 +63,8 @@ options:
         default: ""
       server_dir:
         description:
-          - Its directory on this host, an absolute path in which nothing is a symbolic link. A slash at its end makes no
-            difference.
+          - Its directory on this host, an absolute path in which nothing is a symbolic link. A slash at its end makes
+            no difference.
         type: str
         required: true
       objects:

@@ -10,8 +10,8 @@ module: volume_backup_info
 short_description: List the backups of volumes
 version_added: 0.1.0
 description:
-  - Lists the generations of a repository, with the objects that belong to them. That is enough to create volumes and claims
-    again on an empty cluster.
+  - Lists the generations of a repository, with the objects that belong to them. That is enough to create volumes and
+    claims again on an empty cluster.
 extends_documentation_fragment:
   - clusterkit.storage.attributes
   - clusterkit.storage.attributes.info

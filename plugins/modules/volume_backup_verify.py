@@ -10,10 +10,10 @@ module: volume_backup_verify
 short_description: Restore a sample of backups into scratch space and compare it
 version_added: 0.1.0
 description:
-  - Restores a sample of the files of each generation into a folder of its own, compares them with the digests, sizes, owners,
-    modes and times that were recorded when the backup was made, and removes them again.
-  - With O(engine=rsync) a generation in which a file is not what was recorded is marked as damaged. It is not V(latest) any
-    more, and the next backup copies all files anew instead of linking to it.
+  - Restores a sample of the files of each generation into a folder of its own, compares them with the digests, sizes,
+    owners, modes and times that were recorded when the backup was made, and removes them again.
+  - With O(engine=rsync) a generation in which a file is not what was recorded is marked as damaged. It is not
+    V(latest) any more, and the next backup copies all files anew instead of linking to it.
   - With O(engine=restic) the structure of the repository is checked, too, and a part of its data is read.
 extends_documentation_fragment:
   - clusterkit.storage.attributes
@@ -58,7 +58,8 @@ options:
         default: latest
   sample:
     description:
-      - Percent of the files of each generation that are restored, at least one file and at most 500; V(100) restores all.
+      - Percent of the files of each generation that are restored, at least one file and at most 500; V(100) restores
+        all.
     type: float
     default: 5
   seed:
@@ -67,14 +68,15 @@ options:
     type: int
   data_subset:
     description:
-      - Percent of the data of a restic repository that is read and checked; V(0) leaves out the check of the repository.
+      - Percent of the data of a restic repository that is read and checked; V(0) leaves out the check of the
+        repository.
     type: float
     default: 5
   scratch:
     description:
       - Folder on this host in which the samples are restored; it needs room for them.
     type: path
-    default: /var/tmp/clusterkit-verify
+    default: /var/lib/clusterkit.storage/verify
 author:
   - The clusterkit.storage authors (@clusterkit)
 seealso:
@@ -156,7 +158,7 @@ ARGUMENT_SPEC = {
     "sample": {"type": "float", "default": 5},
     "seed": {"type": "int", "no_log": False},
     "data_subset": {"type": "float", "default": 5},
-    "scratch": {"type": "path", "default": "/var/tmp/clusterkit-verify"},
+    "scratch": {"type": "path", "default": "/var/lib/clusterkit.storage/verify"},
 }
 
 

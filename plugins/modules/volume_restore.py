@@ -15,10 +15,10 @@ description:
   - Nothing is overwritten. A generation is restored beside the directory, in C(.clusterkit/restore) of its file system,
     then compared with what was recorded (names, types, sizes, owners, modes, times and contents), then both are
     exchanged in one step, and what was there goes into quarantine (C(.clusterkit/trash)).
-  - A directory that is exported itself, or a mount point, has to stay. There every name in it is exchanged, one after the
-    other. A run that is killed meanwhile is finished by the next one on the same file system.
-  - Refused where the disk has no room for both, and where NFSv4 clients have files of the directory open. What clients of
-    NFSv3 and processes of this host use cannot be known; stop the pods first.
+  - A directory that is exported itself, or a mount point, has to stay. There every name in it is exchanged, one after
+    the other. A run that is killed meanwhile is finished by the next one on the same file system.
+  - Refused where the disk has no room for both, and where NFSv4 clients have files of the directory open. What
+    clients of NFSv3 and processes of this host use cannot be known; stop the pods first.
   - One restore that fails does not stop the others, and leaves its directory as it is.
 extends_documentation_fragment:
   - clusterkit.storage.attributes
@@ -58,14 +58,14 @@ options:
         default: ""
       generation:
         description:
-          - V(latest) for the newest good one, or a generation as RV(clusterkit.storage.volume_backup_info#module:generations)
-            names it, or the beginning of one.
+          - V(latest) for the newest good one, or a generation as
+            RV(clusterkit.storage.volume_backup_info#module:generations) names it, or the beginning of one.
         type: str
         default: latest
       server_dir:
         description:
-          - Directory on this host into which it is restored, an absolute path in which nothing is a symbolic link. It is
-            made if it is not there; the directory above must be.
+          - Directory on this host into which it is restored, an absolute path in which nothing is a symbolic link. It
+            is made if it is not there; the directory above must be.
         type: str
         required: true
       share:
@@ -75,15 +75,15 @@ options:
         type: str
       paths:
         description:
-          - Single files and directories to restore, relative to the root of the volume. By default everything, which also
-            means that what is not in the generation goes into quarantine.
+          - Single files and directories to restore, relative to the root of the volume. By default everything, which
+            also means that what is not in the generation goes into quarantine.
         type: list
         elements: str
         default: []
       target_name:
         description:
-          - Name of the PersistentVolume whose directory O(volumes[].server_dir) is, for the records of the quarantine. By
-            default O(volumes[].name).
+          - Name of the PersistentVolume whose directory O(volumes[].server_dir) is, for the records of the
+            quarantine. By default O(volumes[].name).
         type: str
       uid:
         description:
@@ -91,8 +91,8 @@ options:
         type: str
   allow_open:
     description:
-      - Whether a directory is exchanged although NFSv4 clients have files of it open. They go on with the files that are
-        in quarantine then.
+      - Whether a directory is exchanged although NFSv4 clients have files of it open. They go on with the files that
+        are in quarantine then.
     type: bool
     default: false
 author:

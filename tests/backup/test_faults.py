@@ -64,7 +64,9 @@ def test_no_room_to_restore(world: World) -> None:
         item = {"server_dir": str(small / "volume"), "share": str(small)}
         for check_mode in (True, False):
             (problem,) = world.restore(item, check_mode=check_mode).problems
-            assert re.search(r"6\.\d MiB are needed beside what is there, 4\.\d MiB are free|3\.\d MiB are free", problem)
+            assert re.search(
+                r"6\.\d MiB are needed beside what is there, 4\.\d MiB are free|3\.\d MiB are free", problem
+            )
         assert names(small / "volume") == ["there"]
     finally:
         subprocess.run(["umount", "--lazy", str(small)], check=True)
@@ -94,12 +96,12 @@ def test_wrong_password(restic_world: World) -> None:
     world.good()
     for call in (world.back_up, world.restore):
         try:
-            problems = call(password="wrong").problems
+            problems = call(password="wrong").problems  # noqa: S106 - as above
         except BackupError as error:
             problems = [str(error)]
         assert len(problems) == 1 and "restic: wrong password for " in problems[0]
     with pytest.raises(BackupError, match="wrong password"):
-        world.back_up(create=True, password="wrong")
+        world.back_up(create=True, password="wrong")  # noqa: S106 - as above
     assert len(world.generations()) == 1
 
 
@@ -150,14 +152,15 @@ def test_one_flipped_bit_is_found(world: World) -> None:
         flip(victim, 12_345)
         os.utime(victim, ns=(found.st_atime_ns, found.st_mtime_ns))
     else:
-        victim = max((world.backup / "repository/data").rglob("*"), key=lambda path: path.stat().st_size * path.is_file())
+        victim = max(
+            (world.backup / "repository/data").rglob("*"), key=lambda path: path.stat().st_size * path.is_file()
+        )
         flip(victim, victim.stat().st_size // 2)
     outcome = world.verify(data=100)
     assert outcome.problems
     if world.engine == "rsync":
         assert outcome.items[0]["damaged"] == ["f31"]
         assert "f31: has another content than was recorded" in outcome.problems[0]
-        assert not world.verify(sample=2, generation=world.generations()[0]["generation"]).items[0]["msg"] or True
     # It does not get into the volume.
     generation = world.generations()[0]["generation"]
     outcome = world.restore({"generation": generation})
@@ -335,7 +338,9 @@ def test_password_is_seen_nowhere(restic_world: World) -> None:
         assert secret not in said and "5Xw-other-Pm9" not in said
     assert looked and not seen
     arguments.pop("create")
-    result, said = execute("volume_backup", None, False, **{**arguments, "repository": f"rest:http://u:{secret}@127.0.0.1:9/"})
+    result, said = execute(
+        "volume_backup", None, False, **{**arguments, "repository": f"rest:http://u:{secret}@127.0.0.1:9/"}
+    )
     assert result["failed"] and secret not in said
     assert "://***@127.0.0.1:9/" in said or "********" in said
     for path in [*Path("/run/clusterkit.storage").rglob("*"), *world.folder.rglob("*")]:

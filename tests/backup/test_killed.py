@@ -22,7 +22,7 @@ def fill(world: World, seed: int) -> None:
     odd_tree(world.volume, 300, seed)
     if world.engine == "restic":
         (world.volume / "odd/dangling").unlink()
-    (world.volume / "large").write_bytes(random.Random(seed).randbytes(6 << 20))
+    (world.volume / "large").write_bytes(random.Random(seed).randbytes(6 << 20))  # noqa: S311 - content
 
 
 def change(world: World, number: int) -> None:
@@ -81,7 +81,7 @@ def test_restore_killed_at_random(world: World, kills: int, chance: random.Rando
         world.back()
         assert difference(wanted, picture(world.volume, **LIMITS)) == {}
         assert names(world.folder / ".clusterkit/restore") == []
-        kept = [path for path in (world.folder / ".clusterkit/trash").glob("*/data/precious")]
+        kept = list((world.folder / ".clusterkit/trash").glob("*/data/precious"))
         assert f"{number}" in {path.read_text() for path in kept}
     assert in_time, "no run was killed in time"
 
@@ -90,7 +90,7 @@ def counted(work: Callable[[], Any], end: int, monkeypatch: pytest.MonkeyPatch) 
     """Do some work, and die at the entry of the call with that number of all that place something."""
     calls = 0
 
-    def dying(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+    def dying(real: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any, **more: Any) -> Any:
             nonlocal calls
             calls += 1
@@ -102,9 +102,9 @@ def counted(work: Callable[[], Any], end: int, monkeypatch: pytest.MonkeyPatch) 
 
     def run() -> Any:
         for name in ("exchange", "rename_to_free_name", "write_json", "write_new", "sync", "_copy_attributes"):
-            monkeypatch.setattr(_restore_place, name, dying(name, getattr(_restore_place, name)))
+            monkeypatch.setattr(_restore_place, name, dying(getattr(_restore_place, name)))
         for name in ("mkdir", "unlink", "rmdir"):
-            monkeypatch.setattr(_restore_place.os, name, dying(name, getattr(os, name)))
+            monkeypatch.setattr(_restore_place.os, name, dying(getattr(os, name)))
         return work()
 
     return run
@@ -135,7 +135,9 @@ def test_placing_killed_at_every_step(
         (world.volume / "b").unlink(missing_ok=True)
         (world.volume / "b").write_text("good b" if scope == "paths" else f"bad {end}")
         with monkeypatch.context() as patched:
-            status = os.waitstatus_to_exitcode(os.waitpid(forked(counted(lambda: world.restore(item), end, patched)), 0)[1])
+            status = os.waitstatus_to_exitcode(
+                os.waitpid(forked(counted(lambda: world.restore(item), end, patched)), 0)[1]
+            )
         assert status in (0, 99)
         # Every file is there with its old or its new content, as long as the kernel can exchange.
         if exchange:
@@ -176,4 +178,3 @@ def test_copied_files_of_a_killed_run_are_not_copied_again(rsync_world: World) -
     assert not world.verify().problems
     assert (Path(result["path"]) / "data/f00").stat().st_mode & 0o777 == 0o600
     assert names(folder) == [".lock", result["generation"], "latest"]
-

@@ -72,7 +72,8 @@ class World:
 
     def item(self, **more: Any) -> dict[str, Any]:
         return {
-            "name": "pv-1", "namespace": "web", "claim": "data", "server_dir": str(self.volume), "objects": OBJECTS, **more,
+            "name": "pv-1", "namespace": "web", "claim": "data", "server_dir": str(self.volume), "objects": OBJECTS,
+            **more,
         }  # fmt: skip
 
     def back_up(
@@ -139,11 +140,12 @@ def acl(*users: int) -> bytes:
 
 def odd_tree(root: Path, count: int, seed: int = 1) -> None:
     """Fill a directory with so many files, among them whatever programs stumble over."""
-    chance = random.Random(seed)
+    chance = random.Random(seed)  # noqa: S311 - fills files
     top = os.fsencode(root)
     names = [
-        b"new\nline", b"\xff\xfe not UTF-8", "Übergröße".encode(), b"n" * 255, b"back\\slash", b"\\#012", b" lead", b"tab\t",
-        b"star*?[a]{b}", b"-rf", b"--delete", b"#hash", b"quote'\"", b"$(x)`y`", b"a -> b", b"..data", b"~", b"\x01\x7f",
+        b"new\nline", b"\xff\xfe not UTF-8", "Übergröße".encode(), b"n" * 255, b"back\\slash", b"\\#012", b" lead",
+        b"tab\t", b"star*?[a]{b}", b"-rf", b"--delete", b"#hash", b"quote'\"", b"$(x)`y`", b"a -> b", b"..data", b"~",
+        b"\x01\x7f",
     ]  # fmt: skip
     odd = root / "odd"
     odd.mkdir()
@@ -198,14 +200,16 @@ def odd_tree(root: Path, count: int, seed: int = 1) -> None:
     os.utime(root, ns=(0, 1_700_000_000_123_456_789))
 
 
-def picture(root: Path, *, holes: bool = True, sockets: bool = True, times: bool = True) -> dict[bytes, tuple[Any, ...]]:
+def picture(
+    root: Path, *, holes: bool = True, sockets: bool = True, times: bool = True
+) -> dict[bytes, tuple[Any, ...]]:
     """Everything that tells one tree from another, by path."""
     top = os.fsencode(root)
     inodes: dict[int, bytes] = {}
     found: dict[bytes, tuple[Any, ...]] = {}
     for folder, folders, files in os.walk(top):
         for name in [b"."] * (folder == top) + folders + files:
-            path = os.path.join(folder, name)
+            path = os.path.join(folder, name)  # noqa: PTH118 - names are bytes
             shown = os.path.relpath(path, top)
             if shown.split(b"/")[0] == b".clusterkit":
                 continue
@@ -217,9 +221,11 @@ def picture(root: Path, *, holes: bool = True, sockets: bool = True, times: bool
             if kind == stat.S_IFREG:
                 content = hashlib.sha256(Path(os.fsdecode(path)).read_bytes()).hexdigest()
             elif kind == stat.S_IFLNK:
-                content = os.readlink(path)
+                content = os.readlink(path)  # noqa: PTH115 - names are bytes
             attributes = (
-                sorted((n, os.getxattr(path, n, follow_symlinks=False)) for n in os.listxattr(path, follow_symlinks=False))
+                sorted(
+                    (n, os.getxattr(path, n, follow_symlinks=False)) for n in os.listxattr(path, follow_symlinks=False)
+                )
                 if kind != stat.S_IFLNK
                 else []
             )
@@ -227,8 +233,8 @@ def picture(root: Path, *, holes: bool = True, sockets: bool = True, times: bool
             found[shown] = (
                 oct(is_.st_mode), is_.st_uid, is_.st_gid, is_.st_rdev, content, attributes, first,
                 is_.st_mtime_ns if times and kind != stat.S_IFLNK else None,
-                # Zeros may become holes, and small ones do.
-                is_.st_blocks * 512 < is_.st_size // 2 if holes and kind == stat.S_IFREG and is_.st_size > 1 << 16 else None,
+                # Zeros may become holes, and few do.
+                holes and kind == stat.S_IFREG and is_.st_size > 1 << 16 and is_.st_blocks * 512 < is_.st_size // 2,
             )  # fmt: skip
     return found
 

@@ -42,11 +42,11 @@ def test_a_slash_at_the_end_makes_no_difference() -> None:
         ({"name": "a..b", "server_dir": "/srv/a"}, "volumes[0].name"),
         ({"name": "", "server_dir": "/srv/a"}, "volumes[0].name"),
         ({"name": "a." * 130 + "a", "server_dir": "/srv/a"}, "volumes[0].name"),
-        ({"name": "a", "namespace": "_x", "server_dir": "/srv/a"}, "volumes[0].namespace: '_x' is not the name of a namespace"),
-        ({"name": "a", "namespace": "a/b", "server_dir": "/srv/a"}, "volumes[0].namespace"),
-        ({"name": "a", "server_dir": "srv"}, "volumes[0].server_dir: \"srv\" is not an absolute path"),
-        ({"name": "a", "server_dir": "/srv/../etc"}, 'contains ".."'),
-        ({"name": "a", "server_dir": "/"}, "is the root directory"),
+        ({"name": "a", "namespace": "_x", "server_dir": "/srv/a"},
+        "volumes[0].namespace: '_x' is not the name of a namespace"), ({"name": "a", "namespace": "a/b", "server_dir":
+        "/srv/a"}, "volumes[0].namespace"), ({"name": "a", "server_dir": "srv"},
+        "volumes[0].server_dir: \"srv\" is not an absolute path"), ({"name": "a", "server_dir": "/srv/../etc"},
+        'contains ".."'), ({"name": "a", "server_dir": "/"}, "is the root directory"),
     ],
 )  # fmt: skip
 def test_wrong_volumes_are_named(item: dict[str, Any], words: str) -> None:
@@ -102,8 +102,8 @@ def test_right_paths() -> None:
         ({"password": "x", "password_file": "/y"}, ["password: are given together: password, password_file"]),
         ({"password": ""}, ["password: is empty"]),
         ({"password": "x", "checksum": True}, ["checksum: restic reads"]),
-        ({"password": "x", "bandwidth": -1, "parallel": 0}, ["bandwidth: -1 is less than 0", "parallel: 0 is less than 1"]),
-        ({"password": "x", "nice": 20}, ["nice: 20 is not a number from 0 to 19"]),
+        ({"password": "x", "bandwidth": -1, "parallel": 0}, ["bandwidth: -1 is less than 0",
+        "parallel: 0 is less than 1"]), ({"password": "x", "nice": 20}, ["nice: 20 is not a number from 0 to 19"]),
         ({"password": "x"}, []),
         ({"engine": "rsync"}, []),
     ],
@@ -118,7 +118,7 @@ def test_bandwidth_is_shared_and_secrets_are_not_shown() -> None:
     assert Settings("/b", bandwidth=1000, parallel=4).bandwidth_of_one == 250
     assert Settings("/b", bandwidth=1, parallel=4).bandwidth_of_one == 1
     assert Settings("/b", parallel=4).bandwidth_of_one == 0
-    assert "hidden" not in repr(Settings("/b", password="hidden", environment={"A": "hidden"}))
+    assert "hidden" not in repr(Settings("/b", password="hidden", environment={"A": "hidden"}))  # noqa: S106 - no secret
 
 
 # --- generations -------------------------------------------------------------------------------------------
@@ -174,9 +174,13 @@ def test_days_weeks_months_years() -> None:
     # One at noon of each day, from Thursday 1 January 2026 on.
     start = 1_767_268_800
     there = [generation(_backup.stamp(start + day * DAY), start + day * DAY) for day in range(90)]
-    kept = {one.generation for one in there} - {one.generation for one in _backup.expired(there, {"daily": 2, "monthly": 3})}
+    kept = {one.generation for one in there} - {
+        one.generation for one in _backup.expired(there, {"daily": 2, "monthly": 3})
+    }
     assert sorted(name[:8] for name in kept) == ["20260131", "20260228", "20260330", "20260331"]
-    kept = {one.generation for one in there} - {one.generation for one in _backup.expired(there, {"weekly": 2, "yearly": 1})}
+    kept = {one.generation for one in there} - {
+        one.generation for one in _backup.expired(there, {"weekly": 2, "yearly": 1})
+    }
     assert sorted(name[:8] for name in kept) == ["20260329", "20260331"]
 
 
@@ -235,7 +239,10 @@ def test_objects_can_be_created_on_another_cluster() -> None:
         "spec": {"claimRef": {"name": "data", "namespace": "web", "uid": "u2", "resourceVersion": "3"}},
         "status": {"phase": "Bound"},
     }  # fmt: skip
-    claim = {"kind": "PersistentVolumeClaim", "metadata": {"name": "data", "annotations": {"pv.kubernetes.io/bind-completed": "yes"}}}
+    claim = {
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": "data", "annotations": {"pv.kubernetes.io/bind-completed": "yes"}},
+    }
     files = _backup.object_files({"claim": claim, "volume": volume, "storage_class": None})
     assert files["objects-original.json"]["items"] == [volume, claim]
     one, two = files["objects.json"]["items"]
@@ -250,7 +257,10 @@ def test_objects_can_be_created_on_another_cluster() -> None:
 
 
 def test_addresses_are_shown_without_credentials() -> None:
-    assert _backup.without_credentials("rest:https://u:p@host/x and sftp:me@nas:/y") == "rest:https://***@host/x and sftp:me@nas:/y"
+    assert (
+        _backup.without_credentials("rest:https://u:p@host/x and sftp:me@nas:/y")
+        == "rest:https://***@host/x and sftp:me@nas:/y"
+    )
 
 
 # --- progress ----------------------------------------------------------------------------------------------
@@ -265,5 +275,11 @@ def test_lines_of_progress() -> None:
 
 
 def test_sizes_and_durations() -> None:
-    assert [_backup.size(number) for number in (0, 1023, 1024, 5 << 30, 3 << 40)] == ["0 B", "1023 B", "1.0 KiB", "5.0 GiB", "3.0 TiB"]
+    assert [_backup.size(number) for number in (0, 1023, 1024, 5 << 30, 3 << 40)] == [
+        "0 B",
+        "1023 B",
+        "1.0 KiB",
+        "5.0 GiB",
+        "3.0 TiB",
+    ]
     assert _backup.duration(3 * 3600 + 125.4) == "3:02:05"

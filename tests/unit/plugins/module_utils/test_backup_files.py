@@ -24,7 +24,12 @@ ODD = rb">f+++++++++|fbade9e36a3f36d3d676c1b808451dd7|1|2026/11/25-17:43:34|rwsr
 def test_lines_of_rsync() -> None:
     copied, linked, folder, odd = (_backup_files.told(line) for line in (COPIED, LINKED, FOLDER, ODD))
     assert copied and linked and folder and odd
-    assert (copied.copied, copied.read, copied.digest, copied.size) == (True, True, b"764efa883dda1e11db47671c4a3bbd9e", 3)
+    assert (copied.copied, copied.read, copied.digest, copied.size) == (
+        True,
+        True,
+        b"764efa883dda1e11db47671c4a3bbd9e",
+        3,
+    )
     assert (linked.copied, linked.read, linked.digest) == (False, False, b"")
     assert (folder.type, folder.copied) == (b"d", False)
     assert _backup_files.unescaped(odd.name) == b"\xff\\#123|x -> y"
@@ -37,7 +42,9 @@ def test_lines_of_rsync() -> None:
 def test_lines_of_the_list() -> None:
     folder = _backup_files.told(FOLDER)
     assert folder
-    assert _backup_files.read_line(_backup_files.list_line(folder, b"")) == Entry("d", b"d", 4096, 1795628614, 0o3770, 99, 98, "")
+    assert _backup_files.read_line(_backup_files.list_line(folder, b"")) == Entry(
+        "d", b"d", 4096, 1795628614, 0o3770, 99, 98, ""
+    )
     root = _backup_files.told(FOLDER[:-2] + b"./")
     assert root and _backup_files.read_line(_backup_files.list_line(root, b"")).path == b"."
     odd = _backup_files.told(ODD)
@@ -77,15 +84,21 @@ def test_known_digests_whatever_the_order(there: list[int], asked: list[int], da
 
 def test_nodes_of_restic() -> None:
     node = {
-        "name": "a", "type": "file", "path": "/data/sub/a", "uid": 1, "gid": 2, "size": 3, "mode": 420 | 1 << 23 | 1 << 22,
-        "mtime": "2026-11-25T17:43:34.865826959+01:00", "struct_type": "node",
+        "name": "a", "type": "file", "path": "/data/sub/a", "uid": 1, "gid": 2, "size": 3, "mode": 420 | 1 << 23 | 1
+        << 22, "mtime": "2026-11-25T17:43:34.865826959+01:00", "struct_type": "node",
     }  # fmt: skip
     assert _backup_files.of_node(node) == Entry("f", b"sub/a", 3, 1795625014, 0o6644, 1, 2)
     root = {**node, "type": "dir", "path": "/data", "mode": 1 << 31 | 1 << 20 | 0o777, "mtime": "2026-11-25T17:43:34Z"}
     assert _backup_files.of_node(root) == Entry("d", b".", 0, 1795628614, 0o1777, 1, 2)
-    assert [_backup_files.of_node({**node, "type": kind}).type for kind in ("symlink", "dev", "chardev", "fifo", "socket")] == list("LDDSS")  # type: ignore[union-attr]  # nodes of the volume
+    assert [
+        _backup_files.of_node({**node, "type": kind}).type for kind in ("symlink", "dev", "chardev", "fifo", "socket")
+    ] == list("LDDSS")  # type: ignore[union-attr]  # nodes of the volume
     assert _backup_files.of_node({**node, "mtime": "0001-01-01"}).mtime is None  # type: ignore[union-attr]  # as above
-    for other in ({**node, "path": "/objects.json"}, {**node, "path": "/database"}, {**node, "struct_type": "snapshot"}):
+    for other in (
+        {**node, "path": "/objects.json"},
+        {**node, "path": "/database"},
+        {**node, "struct_type": "snapshot"},
+    ):
         assert _backup_files.of_node(other) is None
 
 
@@ -93,8 +106,10 @@ def entries(root: Path) -> list[Entry]:
     found = []
     for path, is_ in _backup_files.walk(str(root)):
         kind = _backup_files.type_of(is_.st_mode)
-        full = os.path.join(os.fsencode(root), path)
-        digest = _backup_files.digest_of(full) if kind == "f" else _backup_files.digest_of_link(full) if kind == "L" else ""
+        full = os.path.join(os.fsencode(root), path)  # noqa: PTH118 - names are bytes
+        digest = (
+            _backup_files.digest_of(full) if kind == "f" else _backup_files.digest_of_link(full) if kind == "L" else ""
+        )
         found.append(
             Entry(kind, path, is_.st_size, int(is_.st_mtime), is_.st_mode & 0o7777, is_.st_uid, is_.st_gid, digest)
         )
@@ -134,8 +149,9 @@ def test_a_tree_that_is_as_recorded(tree: Path) -> None:
         (lambda r: (r / "file").chmod(0o777), "file: has the mode 0777, not 0644", 0),
         (lambda r: os.utime(r / "file", (5, 5)), "file: has the time 5, not", 0),
         (lambda r: (r / "extra").write_text(""), ".: 8 files, directories and links are there, 7 were expected", 0),
-        (lambda r: ((r / "sub/link").unlink(), (r / "sub/link").symlink_to("other")), "sub/link: has another content", 1),
-        (lambda r: ((r / "fifo").unlink(), (r / "fifo").write_text("")), "fifo: has the type files, not specials", 0),
+        (lambda r: ((r / "sub/link").unlink(), (r / "sub/link").symlink_to("other")), "sub/link: has another content",
+        1), (lambda r: ((r / "fifo").unlink(), (r / "fifo").write_text("")), "fifo: has the type files, not specials",
+        0),
     ],
 )  # fmt: skip
 def test_every_difference_is_found(tree: Path, change: Any, words: str, damaged: int) -> None:
