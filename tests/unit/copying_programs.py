@@ -200,7 +200,9 @@ class Programs:
         for one in there:
             if one["id"].startswith(arguments[-1]):
                 one.update(
-                    original=one["id"], id="f" * 64, tags=[*one["tags"], arguments[arguments.index("--add") + 1]]
+                    original=one["id"],
+                    id=f"{'f' * 60}{len(self.calls):04}",
+                    tags=[*one["tags"], arguments[arguments.index("--add") + 1]],
                 )
                 (self.store / one["original"]).rename(self.store / one["id"])
 
