@@ -194,6 +194,8 @@ def place(target: Target, stage: Stage, record: Mapping[str, Any]) -> str:
     live = _look_at(target)
     if live is not None and not stat.S_ISDIR(live.st_mode):
         raise BackupError(f"{target.directory} is no directory")
+    if target.scope == PATHS:
+        _check_ways(target, record["paths"])
     entry_name = ""
     if live is not None:
         entry_name = _make_entry(target, live, record)
@@ -218,6 +220,38 @@ def finish(target: Target, stage: Stage) -> bool:
     if done:
         stage.remove()
     return done
+
+
+def _check_ways(target: Target, paths: Sequence[str]) -> None:
+    """Raises NotBeneath when something else than a directory is on the way to a path, before anything is changed."""
+    live = open_below(target.folder.base, target.parts)
+    try:
+        for path in paths:
+            above = path.split("/")[:-1]
+            for depth in range(1, len(above) + 1):
+                try:
+                    os.close(open_below(live, above[:depth]))
+                except FileNotFoundError:
+                    break
+                except NotADirectoryError as error:
+                    raise NotBeneath(f"{'/'.join(above[:depth])} is no directory") from error
+    finally:
+        os.close(live)
+
+
+def give_up(target: Target, stage: Stage) -> None:
+    """Put what could not be placed into quarantine, beside what was: an older version may be among it."""
+    state = stage.read()
+    if state is None or target.scope == WHOLE:
+        return
+    with _open_entry(target, state) as entry:
+        data = open_below(entry.descriptor, [DATA])
+        try:
+            rename_to_free_name(stage.descriptor, DATA, data, f"{OWN}-not-placed-{int(time.time())}")
+            sync(data)
+        finally:
+            os.close(data)
+    stage.remove()
 
 
 def _names(target: Target, stage: Stage, record: Mapping[str, Any]) -> dict[str, int]:

@@ -32,6 +32,7 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._backup_run imp
 )
 from ansible_collections.clusterkit.storage.plugins.module_utils._backup_settings import Settings
 from ansible_collections.clusterkit.storage.plugins.module_utils._beneath import (
+    OWN,
     NotBeneath,
     look,
     open_below,
@@ -39,7 +40,6 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._beneath import
 )
 from ansible_collections.clusterkit.storage.plugins.module_utils._own_folder import (
     DATA,
-    OWN,
     TRASH,
     Folder,
     FolderError,
@@ -160,18 +160,19 @@ class _Run:
         return CONTENT if fixed else WHOLE
 
     def recover(self, targets: Sequence[Target]) -> None:
-        """Finish what killed runs were about to put in place. Raises BackupError."""
+        """Finish what killed runs were about to put in place."""
         seen: set[str] = set()
         for target in targets:
             if target.folder.base_path in seen:
                 continue
             seen.add(target.folder.base_path)
-            try:
-                with _restore_place.stages(target.folder, create=False) as above:
-                    for name in sorted(names_in(above)) if above >= 0 else ():
+            with _restore_place.stages(target.folder, create=False) as above:
+                for name in sorted(names_in(above)) if above >= 0 else ():
+                    try:
                         self._recover_one(target, above, name)
-            except (OSError, FolderError, NotBeneath) as error:
-                raise BackupError(f"{target.folder.base_path}/{OWN}/{_restore_place.STAGES}: {error}") from error
+                    except (BackupError, FolderError, NotBeneath, OSError) as error:
+                        # It concerns one directory, and the others are not to wait for it.
+                        self.warnings.append(f"what an earlier run was about to put in place stays: {name}: {error}")
 
     def _recover_one(self, near: Target, above: int, name: str) -> None:
         with _restore_place.opened_stage(above, name, _wait, create=False) as (stage, _lock):
@@ -182,11 +183,17 @@ class _Run:
             parts = parts_below(near.folder.base_path, directory)
             keep = _restore_place.kept_names(state["scope"], mount_point=directory in self.mount_points)
             target = Target(near.folder, near.share, directory, parts, state["scope"], keep, state["target"])
-            done = _restore_place.finish(target, stage)
-            self.warnings.append(
-                f"{directory}: an earlier run was ended while it put generation {state['generation']} in its place; "
-                + ("that is done now" if done else "nothing of it is in place")
-            )
+            told = f"{directory}: an earlier run was ended while it put generation {state['generation']} in its place; "
+            try:
+                done = _restore_place.finish(target, stage)
+            except NotBeneath as error:
+                # Somebody put a link, or something else, in the way meanwhile.
+                _restore_place.give_up(target, stage)
+                self.warnings.append(
+                    f"{told}that cannot be done any more ({error}), see {state['entry']} in quarantine"
+                )
+                return
+            self.warnings.append(told + ("that is done now" if done else "nothing of it is in place"))
 
     # --- one item --------------------------------------------------------------------------------------
 

@@ -213,7 +213,8 @@ def test_one_failed_volume_does_not_stop_the_others(world: World) -> None:
     assert "No such file or directory" in outcome.problems[0]
     assert all("is a symbolic link" in problem for problem in outcome.problems[1:])
     assert [one["name"] for one in world.generations()] == ["pv-1"]
-    wanted = [{"server_dir": str(world.share / "link")}, {"server_dir": str(world.share / "link/x")}, {}]
+    (world.share / "other").symlink_to("/etc")
+    wanted = [{"server_dir": str(world.share / "link")}, {"server_dir": str(world.share / "other/x")}, {}]
     restored = world.restore(*wanted, {"name": "pv-9", "server_dir": str(world.share / "nine")})
     assert [item["failed"] for item in restored.items] == [True, True, False, True]
     assert not Path("/etc/x").exists() and names(world.volume) == ["a"]

@@ -197,14 +197,12 @@ class Programs:
         _stage: str,
         _line: Callable[[bytes], None],
     ) -> None:
+        tag = arguments[arguments.index("--add") + 1]
+        new = f"{'f' * 60}{len(self.calls):04}"
         for one in there:
             if one["id"].startswith(arguments[-1]):
-                one.update(
-                    original=one["id"],
-                    id=f"{'f' * 60}{len(self.calls):04}",
-                    tags=[*one["tags"], arguments[arguments.index("--add") + 1]],
-                )
-                (self.store / one["original"]).rename(self.store / one["id"])
+                (self.store / one["id"]).rename(self.store / new)
+                one.update(original=one["id"], id=new, tags=[*one["tags"], tag])
 
     def _forget(
         self,

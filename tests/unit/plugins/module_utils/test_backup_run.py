@@ -18,7 +18,6 @@ from ansible_collections.clusterkit.storage.plugins.module_utils import (
     _backup_rsync,
     _backup_run,
     _mounts,
-    _own_folder,
     _restore_place,
     _restore_run,
 )
@@ -670,10 +669,41 @@ def test_state_that_cannot_be_read(rsync: World) -> None:
         ("[]", "cannot be read"),
     ):
         state.write_text(text)
-        with pytest.raises(BackupError, match=words):
-            world.restore()
+        outcome = world.restore()
+        assert words in outcome.problems[0] and words in outcome.warnings[0]
+        # Other directories do not wait for it.
+        assert not world.restore(server_dir=str(world.share / f"other-{words[:3]}-{len(text)}")).problems
     # Of another generation: what lies there is of no use.
     state.write_text(json.dumps({**content, "generation": "other"}))
+    assert not world.restore().problems and world.content() == GOOD
+
+
+def test_way_that_is_barred_meanwhile(rsync: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = rsync
+    world.back_up()
+    spoil(world)
+    (world.volume / "sub/b").write_text("spoilt")
+    real = _restore_place._exchange_path
+
+    def barred(live: int, new: int, old: int, path: str, inode: int) -> None:
+        if path == "sub/b":
+            raise Dead
+        real(live, new, old, path, inode)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(_restore_place, "_exchange_path", barred)
+        with pytest.raises(Dead):
+            world.restore(paths=["a", "sub/b"])
+    (world.volume / "sub").rename(world.share / "elsewhere")
+    (world.volume / "sub").symlink_to(world.share / "elsewhere")
+    outcome = world.restore(server_dir=str(world.share / "new"))
+    assert not outcome.problems and "that cannot be done any more (sub is a symbolic link)" in outcome.warnings[0]
+    (left,) = (world.share / ".clusterkit/trash").glob("*/data/.clusterkit-not-placed-*/sub/b")
+    assert left.read_text() == "bb" and (world.share / "elsewhere/b").read_text() == "spoilt"
+    assert "sub is a symbolic link" in world.restore(paths=["sub/b"]).problems[0]
+    (world.volume / "sub").unlink()
+    (world.volume / "sub").write_text("a file")
+    assert "sub is no directory" in world.restore(paths=["sub/b"]).problems[0]
     assert not world.restore().problems and world.content() == GOOD
 
 
@@ -741,4 +771,4 @@ def test_project_of_a_quota_is_taken_over(monkeypatch: pytest.MonkeyPatch) -> No
 def test_lost_and_found_is_not_the_volumes() -> None:
     assert _restore_place.kept_names("directory", mount_point=True) == ()
     assert _restore_place.kept_names("content", mount_point=True) == (".clusterkit", "lost+found")
-    assert _restore_place.kept_names("content", mount_point=False) == (_own_folder.OWN,)
+    assert _restore_place.kept_names("content", mount_point=False) == (".clusterkit",)
