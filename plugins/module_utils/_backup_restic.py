@@ -256,7 +256,7 @@ class Restic:
         arguments += ["--exclude", str(stage / "data" / OWN)]
         arguments += ["--dry-run"] if dry else []
         arguments += self._limits()
-        state = Progress(time.monotonic())
+        state, started = Progress(time.monotonic()), time.time()
         summary: dict[str, Any] = {}
 
         def line(text: bytes) -> None:
@@ -281,7 +281,7 @@ class Restic:
             raise self._failure(ended)
         result = self._result(summary, len(files))
         if ended.status == 3:
-            self._judge(ended, result)
+            self._judge(ended, result, source, started)
         if not result.complete and not dry:
             self._mark_incomplete(result)
         return result
@@ -302,7 +302,7 @@ class Restic:
         return result
 
     @staticmethod
-    def _judge(ended: Ended, result: Result) -> None:
+    def _judge(ended: Ended, result: Result, source: int, started: float) -> None:
         """Tell files that vanished while they were copied, as files of living volumes do, from those that are ill."""
         for text in ended.errors.splitlines():
             if not text.startswith("{"):
@@ -313,6 +313,9 @@ class Restic:
                 with contextlib.suppress(ValueError):
                     said = json.loads(text)
                     error = said.get("error") or {}
+                    if not error and _came_or_went(source, str(said.get("item")), started):
+                        result.vanished += 1
+                        continue
                     reason = error.get("message") or f"{error.get('Op')}: {os.strerror(error.get('Err') or 5)}"
                     result.problems.append(f"{said.get('item')}: {reason}")
         if not result.vanished and not result.problems:
@@ -433,6 +436,16 @@ class Restic:
             if entry.type == _backup_files.FILE and b"\xef\xbf\xbd" not in entry.path
         )
         return _backup.sampled(names, share, seed)
+
+
+def _came_or_went(source: int, item: str, started: float) -> bool:
+    """Tell whether a file was removed, or made, while it was to be copied: restic 0.14 gives no reason for that."""
+    path = item.strip("/")
+    path = path[len("data/") :] if path.startswith("data/") else path
+    try:
+        return os.stat(path, dir_fd=source, follow_symlinks=False).st_ctime >= started - 1
+    except OSError:
+        return True
 
 
 def _pattern(path: str) -> str:

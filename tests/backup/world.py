@@ -97,7 +97,8 @@ class World:
     def good(self, *items: Mapping[str, Any], **more: Any) -> dict[str, Any]:
         """Back up, and return the one result; everything must be right."""
         outcome = self.back_up(*items, **more)
-        assert not outcome.problems
+        if outcome.problems:
+            raise AssertionError(outcome.problems)
         return outcome.items[0]
 
     def restore(self, *items: Mapping[str, Any], check_mode: bool = False, **settings: Any) -> Outcome:
@@ -110,7 +111,8 @@ class World:
 
     def back(self, *items: Mapping[str, Any], **more: Any) -> dict[str, Any]:
         outcome = self.restore(*items, **more)
-        assert not outcome.problems
+        if outcome.problems:
+            raise AssertionError(outcome.problems)
         return outcome.items[0]
 
     def generations(self) -> list[dict[str, Any]]:

@@ -247,7 +247,7 @@ def test_how_restic_fails(restic: World, status: int, errors: str, words: str) -
         assert words in restic.restore().problems[0]
 
 
-def test_files_that_restic_cannot_read(restic: World) -> None:
+def test_files_that_restic_cannot_read(restic: World, monkeypatch: pytest.MonkeyPatch) -> None:
     vanished = json.dumps(
         {"message_type": "error", "error": {"Op": "lstat", "Err": 2}, "item": "/data/a"}, separators=(",", ":")
     )
@@ -263,6 +263,16 @@ def test_files_that_restic_cannot_read(restic: World) -> None:
     assert "/data/a: read: Input/output error; /data/b: permission denied" in outcome.problems[0]
     assert outcome.items[0]["generation"].startswith("f" * 60)
     assert [one["complete"] for one in restic.generations()] == [True, False]
+    for item, vanished in (("data/none", 1), ("/data/a", 1)):
+        restic.fail("backup", 3, json.dumps({"message_type": "error", "error": {}, "item": item}))
+        (one,) = restic.back_up(create=False).items
+        assert (one["vanished"], one["complete"]) == (vanished, True)
+    monkeypatch.setattr(_backup_restic.time, "time", lambda: 2.0**33)
+    restic.fail("backup", 3, json.dumps({"message_type": "error", "error": {}, "item": "data/a"}))
+    assert "data/a: None: Input/output error" in restic.back_up(create=False).problems[0]
+    monkeypatch.undo()
+    restic = World(restic.folder / "again", "restic", monkeypatch)
+    restic.back_up()
     restic.fail("backup", 3, "")
     assert restic.back_up(create=False).items[0]["msg"] == "exit status 3"
     restic.fail("backup", 3, f"{ill}")
