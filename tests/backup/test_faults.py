@@ -324,7 +324,7 @@ def test_password_is_seen_nowhere(restic_world: World) -> None:
                         seen.append(f"{place}/{name}: {content!r}")
         time.sleep(0.01)
 
-    arguments = {
+    arguments: dict[str, Any] = {
         "engine": "restic",
         "repository": f"{world.backup}/repository",
         "password": secret,
@@ -353,10 +353,10 @@ def test_password_is_seen_nowhere(restic_world: World) -> None:
 
 def test_modules_return_what_they_say(world: World) -> None:
     (world.volume / "a").write_text("a")
-    where = {"engine": world.engine, "repository": world.settings.repository}
+    where: dict[str, Any] = {"engine": world.engine, "repository": world.settings.repository}
     if world.engine == "restic":
         where["password"] = PASSWORD
-    quiet = {"progress_file": "", "nice": 0, "ionice": "none"}
+    quiet: dict[str, Any] = {"progress_file": "", "nice": 0, "ionice": "none"}
     made, _ = execute("volume_backup", **where, **quiet, create=True, volumes=[world.item()], retention={"last": 3})
     assert made["changed"] and made["created"] and made["volumes"][0]["generation"]
     refused, _ = execute("volume_backup", **where, volumes=[world.item(server_dir="relative", name="../x")])

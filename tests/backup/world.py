@@ -174,8 +174,8 @@ def odd_tree(root: Path, count: int, seed: int = 1) -> None:
         stream.truncate(8 << 20)
         stream.seek(4 << 20)
         stream.write(b"middle")
-    for name in ("acl", "attributes"):
-        (odd / name).write_bytes(name.encode())
+    for word in ("acl", "attributes"):
+        (odd / word).write_bytes(word.encode())
     os.setxattr(odd / "acl", "system.posix_acl_access", acl(1000, 2000))
     os.setxattr(odd, "system.posix_acl_default", acl(3000))
     os.setxattr(odd / "attributes", "user.note", b"\x00\xff kept")

@@ -26,7 +26,7 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._backup_process
 from ansible_collections.clusterkit.storage.plugins.module_utils._backup_run import Outcome
 from ansible_collections.clusterkit.storage.plugins.module_utils._backup_settings import Settings
 from ansible_collections.clusterkit.storage.plugins.module_utils._own_folder import Places
-from ansible_collections.clusterkit.storage.tests.unit.copying_programs import Programs
+from ansible_collections.clusterkit.storage.tests.copying_programs import Programs
 
 UID = "3f0a3c52-8a9e-4b55-9a0e-2f1f7f1a9c11"
 VERSIONS = {
@@ -148,7 +148,11 @@ def test_backup_listing_and_verification(world: World) -> None:
 
 def test_password_and_address_are_no_arguments(restic: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HOME", raising=False)
-    where = {"repository": "rest:http://user:hidden@host/", "password": "secret-1", "environment": {"AWS_KEY": 7}}
+    where: dict[str, Any] = {
+        "repository": "rest:http://user:hidden@host/",
+        "password": "secret-1",
+        "environment": {"AWS_KEY": 7},
+    }
     restic.back_up(**where, backend_options=["sftp.command=ssh x"])
     for argv, env in zip(restic.programs.calls, restic.programs.environments, strict=True):
         assert not [word for word in argv if "hidden" in word or "secret-1" in word]
@@ -263,10 +267,10 @@ def test_files_that_restic_cannot_read(restic: World, monkeypatch: pytest.Monkey
     assert "/data/a: read: Input/output error; /data/b: permission denied" in outcome.problems[0]
     assert outcome.items[0]["generation"].startswith("f" * 60)
     assert [one["complete"] for one in restic.generations()] == [True, False]
-    for item, vanished in (("data/none", 1), ("/data/a", 1)):
-        restic.fail("backup", 3, json.dumps({"message_type": "error", "error": {}, "item": item}))
+    for path in ("data/none", "/data/a"):
+        restic.fail("backup", 3, json.dumps({"message_type": "error", "error": {}, "item": path}))
         (one,) = restic.back_up(create=False).items
-        assert (one["vanished"], one["complete"]) == (vanished, True)
+        assert (one["vanished"], one["complete"]) == (1, True)
     monkeypatch.setattr(_backup_restic.time, "time", lambda: 2.0**33)
     restic.fail("backup", 3, json.dumps({"message_type": "error", "error": {}, "item": "data/a"}))
     assert "data/a: None: Input/output error" in restic.back_up(create=False).problems[0]
@@ -318,7 +322,7 @@ def test_a_volume_that_is_removed_meanwhile(rsync: World, monkeypatch: pytest.Mo
     real = rsync.programs.follow
 
     def follow(argv: Any, **more: Any) -> Ended:
-        ended = real(argv, **more)
+        ended: Ended = real(argv, **more)
         shutil.rmtree(rsync.volume)
         return ended
 
@@ -535,7 +539,7 @@ def test_restored_data_that_is_not_as_recorded_stays_out(world: World, monkeypat
     real = world.programs.follow
 
     def follow(argv: Any, **more: Any) -> Ended:
-        ended = real(argv, **more)
+        ended: Ended = real(argv, **more)
         if "restore" in argv or "--out-format=%i" in argv:
             Path(f"/proc/self/fd/{more['cwd']}/data/a").write_text("worse")
         return ended

@@ -151,7 +151,10 @@ class Programs:
         if self.passwords[repository] != password:
             return Ended(1, "Fatal: wrong password or no key found\n")
         there = self.snapshots[repository]
-        work = getattr(self, f"_{arguments[0]}", None)
+        work = {
+            "backup": self._backup, "snapshots": self._snapshots, "tag": self._tag, "forget": self._forget,
+            "ls": self._ls, "dump": self._dump, "restore": self._restore,
+        }.get(arguments[0])  # fmt: skip
         if work is not None:
             work(arguments, there, here, argv[where - 1], line)
         return Ended(0, "")
@@ -173,15 +176,14 @@ class Programs:
         line(b"no json")
         line(json.dumps({"message_type": "status", "files_done": 1, "bytes_done": 5}).encode())
         line(b'{"message_type":"other"}')
-        summary = {f"{what}_{state}": 0 for what in ("files", "dirs") for state in ("new", "changed", "unmodified")}
+        summary: dict[str, Any] = {
+            f"{what}_{state}": 0 for what in ("files", "dirs") for state in ("new", "changed", "unmodified")
+        }
         summary.update(
             message_type="summary", files_new=len(files) + 3, total_files_processed=len(files) + 3, data_added=7,
             total_bytes_processed=sum(found.st_size for found in files), snapshot_id="" if dry else number[:8],
         )  # fmt: skip
         line(json.dumps(summary).encode())
-
-    def _cat(self, *_arguments: Any) -> None:
-        """The configuration, which nobody reads."""
 
     def _snapshots(
         self, arguments: list[str], there: list[dict[str, Any]], _here: Path, _stage: str, line: Callable[[bytes], None]
