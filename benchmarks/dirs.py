@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Directories of volumes by the thousand: volume_dirs and volume_dirs_info beside what a user would run instead.
 
-    .work/venv/bin/python benchmarks/dirs.py [FOLDER [DIRECTORIES [QUARANTINED [FILES]]]]
+    python -m benchmarks.dirs [FOLDER [DIRECTORIES [QUARANTINED [FILES]]]]
 
 As root, in FOLDER (/var/tmp), whose disk must have room for 2 million inodes with the defaults. Modules run in
 processes of their own, as on a managed host, start of Python included. Times are wall times of this machine, medians of
@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import runpy
 import shutil
 import statistics
 import subprocess
@@ -24,16 +23,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-runpy.run_path(str(ROOT / "tests/unit/conftest.py"))
+from ansible_collections.clusterkit.storage.plugins.module_utils import _plan
 
-from ansible_collections.clusterkit.storage.plugins.module_utils import _plan  # noqa: E402 (needs the line above)
+ROOT = Path(__file__).resolve().parents[1]
 
 CLUSTER = "6f0a3c52-8a9e-4b55-9a0e-2f1f7f1a9c11"
 ROUNDS = 3
 FIELDS = "%f %D %i %U %G %u %g %m %T@ %C@ %B@\\n"
 RUN = """
-import sys; sys.path.insert(0, sys.argv[1]); import conftest
+import sys; sys.path.insert(0, sys.argv[1])
+from tests.import_name import register; register()
 from ansible.module_utils import basic
 basic._ANSIBLE_ARGS = open(sys.argv[3], "rb").read()
 basic._ANSIBLE_PROFILE = "legacy"
@@ -67,7 +66,7 @@ class Bench:
         given = self.folder / "arguments.json"
         given.write_text(json.dumps({"ANSIBLE_MODULE_ARGS": {"shares": [str(self.share)], **arguments}}))
         done = subprocess.run(
-            [sys.executable, "-c", RUN, str(ROOT / "tests/unit"), name, str(given)],
+            [sys.executable, "-c", RUN, str(ROOT), name, str(given)],
             capture_output=True,
             text=True,
             check=False,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""1,000 exports in one call of the module's code, beside `exportfs -ra` alone: python benchmarks/exports.py
+"""1,000 exports in one call of the module's code, beside `exportfs -ra` alone: python -m benchmarks.exports
 
 On this computer, with the exportfs of Debian in a chroot; inside the module, imports not counted; medians of 5.
 """
@@ -7,7 +7,6 @@ On this computer, with the exportfs of Debian in a chroot; inside the module, im
 from __future__ import annotations
 
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -15,17 +14,15 @@ from pathlib import Path
 from shutil import copytree
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from tests.exportfs.chroot import FILE, Server, _run
-
-from ansible_collections.clusterkit.storage.plugins.module_utils._export_server import (  # isort: skip
+from ansible_collections.clusterkit.storage.plugins.module_utils._export_server import (
     Places,
     Request,
     ensure_exports,
 )
+
 from lab.server_tree import server_tree
 from lab.settings import pins
+from tests.exportfs.chroot import FILE, Server, _run
 
 COUNT, RUNS = 1000, 5
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The role beside a loop of ansible.posix.mount: tasks, module executions and time on one client of the lab.
 
-    make demo && python benchmarks/mounts.py [NUMBER OF MOUNTS]
+    make demo && python -m benchmarks.mounts [NUMBER OF MOUNTS]
 
 The same mounts on the same machine, in one run. Counts are exact; seconds are of an emulated machine and good for
 ratios only. Afterwards the lab is brought back.
@@ -19,11 +19,10 @@ from typing import Any
 
 import yaml
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+from lab.lifecycle import Lab
+from tests.integration.conftest import play
 
-from lab.lifecycle import Lab  # noqa: E402 (needs the path above)
-from tests.integration.conftest import play  # noqa: E402 (needs the path above)
+ROOT = Path(__file__).resolve().parents[1]
 
 SERVER = "192.168.77.11"
 OPTIONS = "rw,hard,nfsvers=4.2"

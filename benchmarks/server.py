@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The role beside what people write instead: tasks, module executions and time on one server of the lab.
 
-    make demo && python benchmarks/server.py [NUMBER OF EXPORTS]
+    make demo && python -m benchmarks.server [NUMBER OF EXPORTS]
 
 A template with a handler and a loop over directories, and a loop of lineinfile, on the same machine in one run.
 Counts are exact; seconds are of an emulated machine and good for ratios only. Afterwards the lab is brought back.
@@ -19,11 +19,10 @@ from typing import Any
 
 import yaml
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+from lab.lifecycle import Lab
+from tests.integration.conftest import play
 
-from lab.lifecycle import Lab  # noqa: E402 (needs the path above)
-from tests.integration.conftest import play  # noqa: E402 (needs the path above)
+ROOT = Path(__file__).resolve().parents[1]
 
 OPTIONS = "rw,sync,no_subtree_check"
 TEMPLATE = "{% for path in paths %}{{ path }} 192.168.77.0/24(" + OPTIONS + ")\n{% endfor %}"

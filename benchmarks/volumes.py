@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Thousands of volumes: pv_reclaim beside what a user would run instead, as a ServiceAccount, in one run.
 
-    make collection && .work/venv/bin/python benchmarks/volumes.py [1000] [10000]
+    make collection && .work/venv/bin/python -m benchmarks.volumes [1000] [10000]
 
 Starts a control plane of its own on the loopback. The volumes are Available; every change sets the reclaim policy of
 all of them to the other of Retain and Delete. Times are wall times of this machine: only their ratios mean something.
@@ -27,20 +27,19 @@ from typing import Any
 
 import yaml
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from lab import binaries  # noqa: E402 (needs the path above)
-from lab.control_plane import ControlPlane, Ports  # noqa: E402 (as above)
-from lab.settings import pins  # noqa: E402 (as above)
-from tests.integration.cluster.cluster import (  # noqa: E402 (as above)
+from lab import binaries
+from lab.control_plane import ControlPlane, Ports
+from lab.settings import pins
+from tests.integration.cluster.cluster import (
     BIN,
     RUN_MODULE,
     Cluster,
     environment,
     write_kubeconfig,
 )
-from tests.integration.cluster.conftest import free_ports  # noqa: E402 (as above)
+from tests.integration.cluster.conftest import free_ports
+
+ROOT = Path(__file__).resolve().parents[1]
 
 THREADS = 16
 # ru_maxrss of a child begins with what its parent had.

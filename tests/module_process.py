@@ -23,7 +23,8 @@ def documented(options: dict[str, Any]) -> dict[str, Any]:
 def execute(module: str, **arguments: Any) -> dict[str, Any]:
     """Run a module in a process of its own, as a managed host does."""
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import conftest\n"
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from tests.import_name import register; register()\n"
         "from ansible.module_utils import basic\n"
         "basic._ANSIBLE_ARGS = sys.argv[3].encode()\n"
         "basic._ANSIBLE_PROFILE = 'legacy'\n"
@@ -31,7 +32,7 @@ def execute(module: str, **arguments: Any) -> dict[str, Any]:
         "importlib.import_module('ansible_collections.clusterkit.storage.plugins.modules.' + sys.argv[2]).main()\n"
     )
     finished = subprocess.run(
-        [sys.executable, "-c", code, str(ROOT / "tests/unit"), module, json.dumps({"ANSIBLE_MODULE_ARGS": arguments})],
+        [sys.executable, "-c", code, str(ROOT), module, json.dumps({"ANSIBLE_MODULE_ARGS": arguments})],
         capture_output=True,
         text=True,
         check=False,

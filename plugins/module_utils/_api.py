@@ -29,7 +29,7 @@ with contextlib.suppress(ImportError):  # told by ApiModule
 T = TypeVar("T")
 R = TypeVar("R")
 
-MERGE_PATCH = "application/merge-patch+json"
+_CONTENT_TYPES = {"PATCH": "application/merge-patch+json", "DELETE": "application/json"}
 PAGE = 500
 _RETRIED = {429, 500, 502, 503, 504}
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 10.0
@@ -117,6 +117,21 @@ class Api:
         query = {"dryRun": "All"} if self.dry_run else {}
         answer: dict[str, Any] = json.loads(self._send("PATCH", path, query, json.dumps(body).encode()).data)
         return answer
+
+    def delete(
+        self, path: str, uid: str, *, resource_version: str | None = None, grace_period: int | None = None
+    ) -> None:
+        """Delete exactly this object; in check mode the server judges it without doing it.
+
+        C(conflict): the object of this name is another one by now, or has another resourceVersion than given.
+        C(grace_period): seconds for a pod to end, instead of its own; 0 removes the object at once (by force).
+        """
+        preconditions = {"uid": uid, **({"resourceVersion": resource_version} if resource_version else {})}
+        body: dict[str, Any] = {"preconditions": preconditions}
+        if grace_period is not None:
+            body["gracePeriodSeconds"] = grace_period
+        query = {"dryRun": "All"} if self.dry_run else {}
+        self._send("DELETE", path, query, json.dumps(body).encode())
 
     # Collections -----------------------------------------------------------------------------------
 
@@ -269,7 +284,7 @@ class Api:
         headers = self._access.headers()
         if body:
             headers = headers.copy()
-            headers["Content-Type"] = MERGE_PATCH
+            headers["Content-Type"] = _CONTENT_TYPES[method]
         answer = self._access.pool.request(
             method,
             url,

@@ -390,7 +390,8 @@ class Folder:
 
     def renew_lease(self, *, needs_space: bool = False) -> None:
         """Renew the lease when it is time. Raises FolderError when somebody else has taken it."""
-        assert self._lease is not None  # noqa: S101 - taken before anything is done
+        if self._lease is None:
+            raise AssertionError("taken before anything is done")
         owner, renewed = self._lease
         passed = time.monotonic() - renewed
         if passed < _RENEW_SECONDS:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 SCHEMA = 1
-ACTIONS = {"reclaim": "pv_reclaim", "expand": "pvc_expand"}
+ACTIONS = {"reclaim": "pv_reclaim", "expand": "pvc_expand", "recover": "nfs_recover"}
 _ROWS = 40
 
 
@@ -32,10 +32,14 @@ def make(
     refusals: Sequence[Mapping[str, str]],
     unchanged: int,
     host: str = "localhost",
+    more: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """C(steps) have item, precondition, before, after, reason; the rest is added here."""
+    """C(steps) have item, precondition, before, after, reason, and module and host if they are not all the same.
+
+    C(more) is what else the plan says; C(notes) in it, {item, reason}, are shown too.
+    """
     numbered = []
-    for step in sorted(steps, key=lambda one: str(one["item"])):
+    for step in sorted(steps, key=lambda one: (str(one["item"]), str(one.get("action", "")))):
         precondition = step.get("precondition") or {}
         if not precondition or not all(precondition.values()):
             raise ValueError(f"step on {step['item']} has no precondition")
@@ -47,8 +51,9 @@ def make(
         "listed_at": listed_at,
         "request": request,
         "steps": [{"id": f"{number + 1:05d}", **step} for number, step in enumerate(numbered)],
-        "refusals": sorted(refusals, key=lambda one: one["item"]),
+        "refusals": sorted(refusals, key=lambda one: (one["item"], one["reason"])),
         "unchanged": unchanged,
+        **(more or {}),
     }
     return {"id": hash_of(plan), **plan}
 
@@ -80,9 +85,10 @@ def load(path: str, action: str | None = None) -> dict[str, Any]:
 
 def write(plan: Mapping[str, Any]) -> str:
     """One step a line, for reviews and for version control."""
-    head = {key: value for key, value in plan.items() if key not in ("steps", "refusals")}
+    listed = [key for key in ("steps", "refusals", "notes", "pods") if key in plan]
+    head = {key: value for key, value in plan.items() if key not in listed}
     lines = [f" {json.dumps(key)}: {json.dumps(value, sort_keys=True)}" for key, value in head.items()]
-    for key in ("steps", "refusals"):
+    for key in listed:
         inner = ",\n".join(f"  {json.dumps(one, sort_keys=True)}" for one in plan[key])
         lines.append(f" {json.dumps(key)}: [\n{inner}\n ]" if inner else f" {json.dumps(key)}: []")
     return "{\n" + ",\n".join(lines) + "\n}\n"
@@ -108,13 +114,13 @@ def needs_total(max_changes: str | int | None) -> bool:
     return str(max_changes or "").strip().endswith("%")
 
 
-def over_limit(changes: int, max_changes: str | int | None, total: int) -> str:
+def over_limit(changes: int, max_changes: str | int | None, total: int, what: str = "volumes") -> str:
     """Why nothing at all may be done; empty if it may."""
     allowed = limit(max_changes, total)
     if allowed is None or changes <= allowed:
         return ""
     of = f", which is {allowed} of {total} volumes," if needs_total(max_changes) else ""
-    return f"{changes} volumes would be changed, but max_changes is {max_changes}{of} so nothing was done"
+    return f"{changes} {what} would be changed, but max_changes is {max_changes}{of} so nothing was done"
 
 
 def table(plan: Mapping[str, Any]) -> list[str]:
@@ -124,11 +130,11 @@ def table(plan: Mapping[str, Any]) -> list[str]:
     lines = list(_columns(rows)) if plan["steps"] else []
     if len(plan["steps"]) > _ROWS:
         lines.append(f"... and {len(plan['steps']) - _ROWS} more")
-    if plan["refusals"]:
-        lines += ["", "refused:"]
-        lines += [f"  {one['item']}: {one['reason']}" for one in plan["refusals"][:_ROWS]]
-    if len(plan["refusals"]) > _ROWS:
-        lines.append(f"  ... and {len(plan['refusals']) - _ROWS} more")
+    for title, entries in (("refused:", plan["refusals"]), ("nothing to do:", plan.get("notes") or [])):
+        if entries:
+            lines += ["", title, *(f"  {one['item']}: {one['reason']}" for one in entries[:_ROWS])]
+        if len(entries) > _ROWS:
+            lines.append(f"  ... and {len(entries) - _ROWS} more")
     counted = f"{len(plan['steps'])} to change, {plan['unchanged']} as wanted, {len(plan['refusals'])} refused"
     return [f"plan {plan['id']} ({plan['action']}): {counted}", *lines]
 

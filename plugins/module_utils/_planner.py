@@ -7,23 +7,37 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.clusterkit.storage.plugins.module_utils import _expand_run, _listing, _plan, _reclaim_run
+from ansible_collections.clusterkit.storage.plugins.module_utils import (
+    _expand_run,
+    _listing,
+    _plan,
+    _pods,
+    _reclaim_run,
+    _recover,
+)
 from ansible_collections.clusterkit.storage.plugins.module_utils._reclaim import Facts, Request, decide
 
 
 def plan(given: Mapping[str, Any]) -> dict[str, Any]:
     """Raises ValueError when input or request make no sense, or when more would be changed than is allowed."""
-    action = given["action"]
+    action, total = given["action"], 0
+    if action == "recover" and _plan.needs_total(given["max_changes"]):
+        raise ValueError("max_changes: for recover give a count: its steps concern mounts and pods, not volumes")
     if given["plan"]:
         found = _plan.load(given["plan"], action)
-        total = 0
         if _plan.needs_total(given["max_changes"]):
             raise ValueError("max_changes: percent need the listing; a plan that is there was judged when it was made")
+    elif action == "recover":
+        if not given["recover"]:
+            raise ValueError("recover: is needed, with what the nodes told")
+        hosts = _recover.load_hosts(given["recover"]["nodes"])
+        found = _recover.plan(hosts, _pods.load(given["listing"]), given["recover"])
     else:
         listing = _listing.load(given["listing"])
         made = reclaim if action == "reclaim" else expand
         found, total = made(listing, given[action] or {}, given["host"]), listing.total
-    problem = _plan.over_limit(len(found["steps"]), given["max_changes"], total)
+    what = "mounts and pods" if action == "recover" else "volumes"
+    problem = _plan.over_limit(len(found["steps"]), given["max_changes"], total, what)
     if problem:
         raise ValueError(problem)
     return found

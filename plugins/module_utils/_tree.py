@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
 
 from ansible_collections.clusterkit.storage.plugins.module_utils._beneath import (
     OPEN_DIRECTORY,
@@ -26,6 +28,7 @@ _OPEN_LEVELS = 48
 # So many names are read, put in the order of their inodes and removed at once, as rm(1) does it.
 _BATCH = 50000
 _ROUNDS = 5
+_THREADS = 4
 _SHOWN = 20
 
 
@@ -64,7 +67,8 @@ class _Descent:
     @property
     def descriptor(self) -> int:
         descriptor = self.levels[-1].descriptor
-        assert descriptor is not None  # noqa: S101 - the last level is always open
+        if descriptor is None:
+            raise AssertionError("the last level is always open")
         return descriptor
 
     def enter(self, name: str) -> _Level:
@@ -210,6 +214,12 @@ class Removal:
     problems: list[str] = field(default_factory=list)  # the first ones
     failures: int = 0
 
+    def add(self, part: Removal) -> None:
+        self.files += part.files
+        self.directories += part.directories
+        self.failures += part.failures
+        self.problems = (self.problems + part.problems)[:_SHOWN]
+
     def fail(self, text: str) -> None:
         self.failures += 1
         if len(self.problems) < _SHOWN:
@@ -217,46 +227,140 @@ class Removal:
 
 
 def remove_content(root: int, tick: Callable[[], None] = lambda: None) -> Removal:
-    """Remove everything in a directory, not the directory itself. `tick` is called every few thousand files.
+    """Remove everything in a directory, not the directory itself. `tick` is called every now and then.
 
     What cannot be removed (immutable files, mount points, what somebody keeps writing) is reported; the rest goes.
+    The directories at the top are emptied several at a time: a file system locks one directory at a time.
     """
     removal = Removal()
-    try:
-        with _Descent(root) as descent:
-            _Remover(descent, removal, tick).run()
-    except Moved as error:
-        removal.fail(f"{error.filename}: {error.strerror}; run again to remove the rest")
+    with _Descent(root) as descent:
+        remover = _Remover(descent, removal, tick)
+        remover.begin()
+        _remove_side_by_side(remover, tick)
+        remover.run()
     return removal
 
 
+def _remove_side_by_side(remover: _Remover, tick: Callable[[], None]) -> None:
+    """Remove the directories that wait at the top. What needs a second look is left to the remover."""
+    top = remover.descent.top
+    names: SimpleQueue[str] = SimpleQueue()
+    for name in top.pending:
+        names.put(name)
+    left: list[str] = []
+    errors: list[BaseException] = []
+    stop = threading.Event()
+
+    def work() -> None:
+        try:
+            while not stop.is_set():
+                name = names.get_nowait()
+                part = Removal()
+                emptied = _remove_one(remover.descent.descriptor, name, part, stop)
+                with lock:
+                    remover.removal.add(part)
+                    if not emptied:
+                        left.append(name)
+                    top.failed |= bool(part.failures)
+        except Empty:
+            return
+        except BaseException as error:
+            errors.append(error)
+
+    lock = threading.Lock()
+    count = min(_THREADS, len(top.pending))
+    if count < 2:
+        return
+    threads = [threading.Thread(target=work) for _number in range(count)]
+    for thread in threads:
+        thread.start()
+    try:
+        tick()
+        for thread in threads:
+            while thread.is_alive():
+                thread.join(1)
+                tick()
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    if errors:
+        raise errors[0]
+    top.pending = left
+
+
+def _remove_one(root: int, name: str, removal: Removal, stop: threading.Event) -> bool:
+    """Remove one directory; tell whether that is settled, if only by failures."""
+    try:
+        descriptor = open_child(root, name)
+    except OSError:
+        return False
+    try:
+        with _Descent(descriptor) as descent:
+            remover = _Remover(descent, removal, lambda: None, f"{name}/", stop)
+            remover.begin()
+            remover.run()
+    finally:
+        os.close(descriptor)
+    if removal.failures:
+        return True
+    try:
+        os.rmdir(name, dir_fd=root)
+    except OSError:
+        return False
+    removal.directories += 1
+    return True
+
+
 class _Remover:
-    def __init__(self, descent: _Descent, removal: Removal, tick: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        descent: _Descent,
+        removal: Removal,
+        tick: Callable[[], None],
+        above: str = "",
+        stop: threading.Event | None = None,
+    ) -> None:
         self.descent = descent
         self.removal = removal
         self.tick = tick
+        self.above = above  # the way to the root of the descent, for messages
+        self.stop = stop or threading.Event()
+
+    def begin(self) -> None:
+        """Remove the files at the top."""
+        self._empty()
 
     def run(self) -> None:
-        descent = self.descent
-        self._empty()
-        while True:
-            level = descent.top
-            if level.pending:
-                self._enter(level.pending.pop())
-            elif len(descent.levels) > 1:
-                self._leave()
-            elif not level.failed and level.rounds < _ROUNDS and self._has_more():
-                level.rounds += 1
-                self._empty()
-            else:
-                return
+        """Remove the directories that wait, and what comes up meanwhile."""
+        try:
+            while not self.stop.is_set() and self._step():
+                pass
+        except Moved as error:
+            self.removal.fail(f"{self.above}{error.filename}: {error.strerror}; run again to remove the rest")
+
+    def _step(self) -> bool:
+        level = self.descent.top
+        if level.pending:
+            self._enter(level.pending.pop())
+        elif len(self.descent.levels) > 1:
+            self._leave()
+        elif not level.failed and level.rounds < _ROUNDS and self._has_more():
+            level.rounds += 1
+            self._empty()
+        else:
+            return False
+        return True
+
+    def _fail(self, name: str, error: OSError) -> None:
+        self.descent.top.failed = True
+        self.removal.fail(f"{self.above}{self.descent.path(name) or '.'}: {_why(error)}")
 
     def _has_more(self) -> bool:
         with os.scandir(self.descent.descriptor) as entries:
             return next(entries, None) is not None
 
     def _enter(self, name: str) -> None:
-        parent = self.descent.top
         try:
             self.descent.enter(name)
         except FileNotFoundError:
@@ -266,8 +370,7 @@ class _Remover:
                 # Somebody put something else in its place: that goes, wherever it points to.
                 self._unlink(name)
                 return
-            parent.failed = True
-            self.removal.fail(f"{self.descent.path(name)}: {_why(error)}")
+            self._fail(name, error)
             return
         self._empty()
 
@@ -290,8 +393,7 @@ class _Remover:
                 if len(self.descent.levels) > before:
                     self.descent.top.rounds = child.rounds + 1
                 return
-            parent.failed = True
-            self.removal.fail(f"{self.descent.path(child.name)}: {_why(error)}")
+            self._fail(child.name, error)
 
     def _empty(self) -> None:
         """Remove all but directories from the directory at hand, and note these."""
@@ -306,8 +408,7 @@ class _Remover:
                             self._unlink(name)
                     self.tick()
         except OSError as error:
-            level.failed = True
-            self.removal.fail(f"{self.descent.path() or '.'}: {_why(error)}")
+            self._fail("", error)
 
     def _unlink(self, name: str) -> None:
         try:
@@ -318,8 +419,7 @@ class _Remover:
         except IsADirectoryError:
             self.descent.top.pending.append(name)
         except OSError as error:
-            self.descent.top.failed = True
-            self.removal.fail(f"{self.descent.path(name)}: {_why(error)}")
+            self._fail(name, error)
 
 
 def _batches(entries: Iterator[os.DirEntry[str]]) -> Iterator[list[tuple[int, str, bool]]]:

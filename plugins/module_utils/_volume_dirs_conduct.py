@@ -289,7 +289,8 @@ class Conduct:
 
     def _path_below(self, step: Step) -> tuple[str, ...]:
         """The way from the share to the directory."""
-        assert step.directory is not None  # noqa: S101 - checked with the arguments
+        if step.directory is None:
+            raise AssertionError("checked with the arguments")
         return parts_below(step.share, step.directory)
 
     # --- may it be touched? ----------------------------------------------------------------------------

@@ -66,7 +66,8 @@ class _Moving:
     @property
     def opened(self) -> Entry:
         """The entry, once its manifest was written."""
-        assert self.entry is not None  # noqa: S101 - nothing is moved without it
+        if self.entry is None:
+            raise AssertionError("nothing is moved without it")
         return self.entry
 
 
@@ -89,7 +90,8 @@ class Quarantine(Conduct):
                     self._tell(step, "not_started", self.stopped)
 
     def _write_intent(self, step: Step) -> None:
-        assert step.volume is not None  # noqa: S101 - checked with the arguments
+        if step.volume is None:
+            raise AssertionError("checked with the arguments")
         problem = objects_problem(step.objects, step.volume["uid"])
         if problem:
             raise Stop("refused", problem)

@@ -292,7 +292,8 @@ class _Run(Quarantine):
     # --- closed ----------------------------------------------------------------------------------------
 
     def _close_intent(self, step: Step) -> None:
-        assert step.volume is not None  # noqa: S101 - checked with the arguments
+        if step.volume is None:
+            raise AssertionError("checked with the arguments")
         folder = self._folder(step)
         name = intent_name(step.volume)
         found = [each for each in (name, RESTORED + name) if folder.exists and look(folder.intents, each) is not None]

@@ -12,8 +12,11 @@ version_added: 0.1.0
 description:
   - Judges the volumes of a file that M(clusterkit.storage.pv_info) wrote with C(plan_for), and writes a plan.
     Talks to no API and no server; the same input gives the same plan.
-  - Each step names the version of the objects that it was decided on. Whoever runs the plan
-    (M(clusterkit.storage.pv_reclaim), M(clusterkit.storage.pvc_expand)) leaves alone what has changed since.
+  - For V(recover) it judges what nodes tell of their mounts, and the pods of a file that M(clusterkit.storage.pod_info)
+    wrote.
+  - Each step names the version of the objects, or the mount, that it was decided on. Whoever runs the plan
+    (M(clusterkit.storage.pv_reclaim), M(clusterkit.storage.pvc_expand), M(clusterkit.storage.nfs_recover),
+    M(clusterkit.storage.pod_recover)) leaves alone what has changed since.
   - The id of a plan is a hash of its content; a plan that was edited is refused.
 extends_documentation_fragment:
   - clusterkit.storage.attributes
@@ -37,11 +40,12 @@ options:
     description:
       - What the plan is for.
     type: str
-    choices: [reclaim, expand]
+    choices: [reclaim, expand, recover]
     required: true
   listing:
     description:
-      - The file that M(clusterkit.storage.pv_info) wrote. Exactly one of O(listing) and O(plan) is needed.
+      - The file that M(clusterkit.storage.pv_info) wrote; for V(recover), M(clusterkit.storage.pod_info). Exactly one
+        of O(listing) and O(plan) is needed.
       - For V(reclaim) it must be of a selection, which the plan then covers wholly; for V(expand) of all volumes.
     type: path
   plan:
@@ -126,14 +130,46 @@ options:
         description: Whether a volume may grow whose policy is not V(Retain).
         type: bool
         default: false
+  recover:
+    description: For V(recover), what the nodes told, and what is allowed.
+    type: dict
+    suboptions:
+      nodes:
+        description:
+          - "A file with a line of JSON for each host: its C(name) in the inventory, its C(address), the C(problem) if
+            it did not answer, and C(mounts), C(servers) and C(automounts) as M(clusterkit.storage.nfs_mounts_info)
+            tells them, and what it mounts for itself (C(wanted), as M(clusterkit.storage.nfs_mounts) takes it)."
+        type: path
+        required: true
+      allow_restart_pods:
+        description: Whether running pods with a stale handle are deleted so that their owner makes them again.
+        type: bool
+        default: false
+      allow_abort_shared_io:
+        description:
+          - Whether the requests of a superblock are aborted although pods share it that are not Terminating. These get
+            EIO as well; the plan names them.
+        type: bool
+        default: false
+      allow_force_delete:
+        description:
+          - Whether Terminating pods are removed from the API of which their node confirms that no mount and no process
+            is left.
+        type: bool
+        default: false
+      protected_namespaces:
+        description: Namespaces that are protected besides those with the label.
+        type: list
+        elements: str
+        default: []
   max_changes:
     description:
       - At most so many steps, as a count or as percent of all volumes of the cluster, rounded up. If there would be
-        more, the module fails and writes nothing.
+        more, the module fails and writes nothing. For V(recover) a count only.
     type: str
   host:
     description:
-      - Host of the inventory on which the plan is going to be run.
+      - Host of the inventory on which the plan is going to be run. For V(recover) each step has a host of its own.
     type: str
     default: localhost
   dest:
@@ -146,6 +182,8 @@ seealso:
   - module: clusterkit.storage.pv_info
   - module: clusterkit.storage.pv_reclaim
   - module: clusterkit.storage.pvc_expand
+  - module: clusterkit.storage.pod_info
+  - module: clusterkit.storage.nfs_recover
 """
 
 EXAMPLES = r"""
@@ -212,15 +250,16 @@ dest:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.clusterkit.storage.plugins.module_utils import _expand, _plan, _planner, _reclaim
+from ansible_collections.clusterkit.storage.plugins.module_utils import _expand, _plan, _planner, _reclaim, _recover
 from ansible_collections.clusterkit.storage.plugins.module_utils._files import read_text, replace_file
 
 ARGUMENTS = {
-    "action": {"type": "str", "choices": ["reclaim", "expand"], "required": True},
+    "action": {"type": "str", "choices": ["reclaim", "expand", "recover"], "required": True},
     "listing": {"type": "path"},
     "plan": {"type": "path"},
     "reclaim": {"type": "dict", "options": _reclaim.ARGUMENTS},
     "expand": {"type": "dict", "options": _expand.ARGUMENTS, "mutually_exclusive": [("claims", "selection")]},
+    "recover": {"type": "dict", "options": _recover.ARGUMENTS},
     "max_changes": {"type": "str"},
     "host": {"type": "str", "default": "localhost"},
     "dest": {"type": "path"},
@@ -234,8 +273,8 @@ def main() -> None:
         mutually_exclusive=[
             ("listing", "plan"),
             ("plan", "dest"),
-            ("reclaim", "expand"),
-            ("plan", "reclaim", "expand"),
+            ("reclaim", "expand", "recover"),
+            ("plan", "reclaim", "expand", "recover"),
         ],
         required_one_of=[("listing", "plan")],
     )

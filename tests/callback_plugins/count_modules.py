@@ -30,16 +30,12 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core is unt
     CALLBACK_NEEDS_ENABLED = True
 
     def v2_runner_on_ok(self, result: Any) -> None:
-        """Note a change, with the directories and exports that it is about."""
+        """Note a change, with the items that it is about."""
         if not result.result.get("changed"):
             return
-        items = [
-            item["path"]
-            for name in ("directories", "exports")
-            for item in result.result.get(name) or []
-            if item.get("changed")
-        ]
-        line = json.dumps({"host": result.host.get_name(), "task": result.task.get_name(), "items": items})
+        line = json.dumps(
+            {"host": result.host.get_name(), "task": result.task.get_name(), "items": changed_items(result.result)}
+        )
         with _changes(check=context.CLIARGS["check"]).open("a") as stream:
             stream.write(f"{line}\n")
 
@@ -60,6 +56,21 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core is unt
             return original(action, *arguments, **named)
 
         ActionBase._execute_module = counted
+
+
+def changed_items(result: dict[str, Any]) -> list[str]:
+    """Paths of directories, exports and mounts; objects of the cluster, also those that a message names."""
+    lists = [item for name in ("directories", "exports", "mounts") for item in result.get(name) or []]
+    found = [item["path"] for item in lists if item.get("changed")]
+    applied = result["result"] if isinstance(result.get("result"), dict) else {}
+    for one in applied.get("results") or []:
+        if one.get("changed"):
+            metadata = one["result"]["metadata"]
+            name = "/".join(filter(None, [metadata.get("namespace"), metadata["name"]]))
+            found.append(f"{one['result']['kind']} {name}")
+    if isinstance(result.get("msg"), str) and "Would be made" in result["msg"]:
+        found += result["msg"].rpartition(": ")[2].strip().split(", ")
+    return found
 
 
 def _changes(*, check: bool) -> Path:

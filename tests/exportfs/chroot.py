@@ -10,26 +10,20 @@ from __future__ import annotations
 
 import os
 import pickle
-import runpy
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-runpy.run_path(str(ROOT / "tests/unit/conftest.py"))  # the import name of the collection
-
-from ansible_collections.clusterkit.storage.plugins.module_utils import _exports  # noqa: E402 (needs the lines above)
-from ansible_collections.clusterkit.storage.plugins.module_utils._export_server import (  # noqa: E402 (as above)
+from ansible_collections.clusterkit.storage.plugins.module_utils import _exports
+from ansible_collections.clusterkit.storage.plugins.module_utils._export_server import (
     Outcome,
     Places,
     Request,
     ensure_exports,
 )
-from ansible_collections.clusterkit.storage.plugins.module_utils._host_module import HostError  # noqa: E402 (as above)
+from ansible_collections.clusterkit.storage.plugins.module_utils._host_module import HostError
 
 # Modules that are loaded on first use: in the chroot there is no Python to load them from.
 "example".encode("idna")

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from .chroot import Server
+from lab.server_tree import server_tree
+from lab.settings import pins
 
-from lab.server_tree import server_tree  # isort: skip (the line above makes it importable)
-from lab.settings import pins  # isort: skip
+from .chroot import Server
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +14,10 @@ from typing import Any
 import pytest
 import yaml
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+from lab.lifecycle import Lab
+from lab.machine import every
 
-from lab.lifecycle import Lab  # noqa: E402 (needs the path above)
-from lab.machine import every  # noqa: E402 (as above)
+ROOT = Path(__file__).resolve().parents[2]
 
 INVENTORY = ROOT / ".work" / "inventory"
 

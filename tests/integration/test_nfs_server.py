@@ -145,7 +145,7 @@ def test_generated_files_mean_on_a_real_server_what_its_exportfs_makes_of_them(r
     folder = generated.FOLDER
     made = " ".join(f"'{folder}/{name}'" for name in generated.DIRECTORIES)
     version = server.ssh(f"mkdir -p /tmp/generated {made}; ln -s a {folder}/link; touch {folder}/file; rpc.mountd -v")
-    dialect = chroot._exports.Dialect(tuple(int(part) for part in version.split()[-1].split(".")))
+    dialect = generated.Dialect(tuple(int(part) for part in version.split()[-1].split(".")))
     generator = generated.Generator(7, dialect)
     texts = [generator.file() for _ in range(300)]
     files = {f"{number:03}.exports": text.encode() for number, text in enumerate(texts)}

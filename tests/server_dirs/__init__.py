@@ -3,10 +3,6 @@
 
 from __future__ import annotations
 
-import runpy
-import sys
-from pathlib import Path
+from tests.import_name import register
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-runpy.run_path(str(ROOT / "tests/unit/conftest.py"))  # the import name of the collection
+register()

@@ -52,7 +52,9 @@ def test_the_directory_itself(world: World, way: str, long: bool) -> None:
     seen: Counter[str] = Counter()
     deadline = time.monotonic() + (30 if long else 1.5)
     with racing(lambda _number: exchange(directory, "volume", "decoy")):
-        while time.monotonic() < deadline:
+        # On a busy machine the other process may not have had its turn yet.
+        while time.monotonic() < deadline or not (seen["changed"] and seen["refused"]):
+            assert time.monotonic() < deadline + 120, seen
             (item,) = world.run("quarantined", step).items
             seen[item["state"]] += 1
             if item["state"] == "changed":
@@ -67,7 +69,6 @@ def test_the_directory_itself(world: World, way: str, long: bool) -> None:
                     (world.share / "decoy").symlink_to(world.outside)
             elif item["state"] == "stale":
                 assert list(world.trash.iterdir()) == [], "what was caught instead is back in its place"
-    assert seen["changed"] and seen["refused"], seen
     (place,) = (path for path in world.share.iterdir() if path.lstat().st_ino == inode)
     assert content(place) == before
     assert tree(world.folder, volume, world.share / "decoy", world.disk / OWN) == around
@@ -86,7 +87,9 @@ def test_what_the_directory_lies_in(world: World, way: str, long: bool) -> None:
     seen: Counter[str] = Counter()
     deadline = time.monotonic() + (30 if long else 1)
     with racing(lambda _number: exchange(directory, "team", "decoy")):
-        while time.monotonic() < deadline:
+        # On a busy machine the other process may not have had its turn yet.
+        while time.monotonic() < deadline or not (seen["changed"] and seen["refused"]):
+            assert time.monotonic() < deadline + 120, seen
             (item,) = world.run("quarantined", step).items
             seen[item["state"]] += 1
             assert tree(world.outside) == around
@@ -94,7 +97,6 @@ def test_what_the_directory_lies_in(world: World, way: str, long: bool) -> None:
                 assert (world.trash / item["entry"] / "data").stat().st_ino == inode
                 while world.run("restored", world.entry()).items[0]["state"] != "changed":
                     assert tree(world.outside) == around
-    assert seen["changed"] and seen["refused"], seen
 
 
 def test_directories_below_one_that_is_purged(world: World, way: str, long: bool) -> None:

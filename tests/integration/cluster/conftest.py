@@ -4,21 +4,17 @@
 from __future__ import annotations
 
 import socket
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[3]
-sys.path.insert(0, str(ROOT))
+from lab import binaries
+from lab.control_plane import ControlPlane, Ports
+from lab.settings import pins
 
-from lab import binaries  # noqa: E402 (needs the path above)
-from lab.control_plane import ControlPlane, Ports  # noqa: E402 (as above)
-from lab.settings import pins  # noqa: E402 (as above)
-
-from .cluster import Cluster  # noqa: E402 (as above)
+from .cluster import Cluster
 
 
 def free_ports(count: int) -> list[int]:

@@ -100,3 +100,52 @@ def test_an_example_is_what_roles_and_modules_take(path: Path, text: str) -> Non
 
 def test_there_are_examples() -> None:
     assert len(EXAMPLES) >= len(ROLES) + 1
+
+
+# Tags ------------------------------------------------------------------------------------------------------
+
+
+def plays(playbook: Path, tags: frozenset[str] = frozenset()) -> Iterator[tuple[dict[str, Any], frozenset[str]]]:
+    """Every play with the tags that it gets, its own and those of what imports it."""
+    for play in yaml.safe_load(playbook.read_text()):
+        own = tags | set(play.get("tags", []))
+        if "ansible.builtin.import_playbook" in play:
+            yield from plays(playbook.parent / play["ansible.builtin.import_playbook"], own)
+        else:
+            yield play, own
+
+
+def tags_of_header(playbook: Path) -> set[str]:
+    header = playbook.read_text().partition("\n- name:")[0]
+    section = re.search(r"^# Tags,.*\n((?:#   .*\n)+)", header, re.MULTILINE)
+    return set(re.findall(r"^#   (\w+)  ", section[1], re.MULTILINE)) if section else set()
+
+
+@pytest.mark.parametrize("playbook", PLAYBOOKS, ids=lambda path: path.name)
+def test_the_tags_of_a_playbook_are_those_that_it_documents(playbook: Path) -> None:
+    found = {tag for _play, tags in plays(playbook) for tag in tags} - {"always"}
+    assert tags_of_header(playbook) == found
+    operations = (ROOT / "docs/operations.md").read_text()
+    assert all(f"`--tags {tag}`" in operations or f"`{tag}`" in operations for tag in found)
+
+
+def test_each_part_of_the_site_has_one_tag_and_refuses_without_checked_inputs() -> None:
+    """With whatever tags it is called or told to skip: the check comes first, or nothing is done."""
+    seen: list[str] = []
+    begun = set()
+    for play, tags in plays(ROOT / "playbooks/site.yml"):
+        if "always" in tags:
+            assert tags == {"always", "inputs"}
+            assert not seen, "the check comes first"
+            continue
+        assert len(tags) == 1
+        (tag,) = tags
+        seen.append(tag)
+        if tag not in begun:
+            first = (play.get("pre_tasks") or play["tasks"])[0]
+            assert first["ansible.builtin.import_tasks"] == "../tasks/checked.yml"
+            assert "tags" not in first and "when" not in first
+        begun.add(tag)
+    assert list(dict.fromkeys(seen)) == ["servers", "nodes", "cluster", "verify"]
+    (guard,) = yaml.safe_load((ROOT / "playbooks/tasks/checked.yml").read_text())
+    assert "tags" not in guard and "when" not in guard

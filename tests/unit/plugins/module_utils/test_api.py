@@ -231,3 +231,18 @@ def test_each_group_is_a_header_and_a_password_is_sent_as_basic() -> None:
     assert access.headers().getlist("Impersonate-Group") == ["a", "b"]
     access, _secrets = access_of(username="me", password="secret")  # noqa: S106 (nobody's)
     assert access.headers()["authorization"].startswith("Basic ")
+
+
+def test_exactly_the_named_object_is_deleted() -> None:
+    pool = Pool(Answer(200))
+    one, _pauses = api(pool)
+    path = path_of("pods", "web-0", "shop")
+    one.delete(path, "u1")
+    one.delete(path, "u1", resource_version="7", grace_period=0)
+    api(pool, dry_run=True)[0].delete(path, "u1")
+    url = f"https://api{path}"
+    assert pool.asked == [
+        ("DELETE", url, {"preconditions": {"uid": "u1"}}),
+        ("DELETE", url, {"preconditions": {"uid": "u1", "resourceVersion": "7"}, "gracePeriodSeconds": 0}),
+        ("DELETE", f"{url}?dryRun=All", {"preconditions": {"uid": "u1"}}),
+    ]

@@ -18,6 +18,7 @@ from ansible_collections.clusterkit.storage.plugins.module_utils import (
     _nfs_mounts_servers,
     _nfsmount_conf,
 )
+from ansible_collections.clusterkit.storage.plugins.module_utils._caller import Caller, CallerGoneError
 from ansible_collections.clusterkit.storage.plugins.module_utils._mount_checks import Check
 from ansible_collections.clusterkit.storage.plugins.module_utils._mounts import Mount, MountTable
 from ansible_collections.clusterkit.storage.plugins.module_utils._nfs_mounts_host import Machine
@@ -345,3 +346,70 @@ def test_numbers_and_names_of_users_and_groups() -> None:
     assert (_nfs_mounts_host.user_id(None), _nfs_mounts_host.group_id(None)) == (0, 0)
     assert (_nfs_mounts_host.user_id("4711"), _nfs_mounts_host.group_id("4711")) == (4711, 4711)
     assert (_nfs_mounts_host.user_id("root"), _nfs_mounts_host.group_id("root")) == (0, 0)
+
+
+def gone() -> Caller:
+    """Return a caller that does not wait any more."""
+    caller = Caller()
+    caller._told_to_end = True
+    return caller
+
+
+def test_nothing_is_changed_for_a_caller_who_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_fstab, "FSTAB", str(tmp_path / "fstab"))
+    machine = Machine(gone())
+    for change in (
+        lambda: machine.write_fstab("line\n"),
+        lambda: machine.write_nfsmount_conf(str(tmp_path / "conf"), "Soft=True\n"),
+        lambda: machine.make_directory(str(tmp_path / "new"), 0o755, os.getuid(), os.getgid()),
+        lambda: machine.remove_directory(str(tmp_path)),
+        lambda: machine.run(["touch", str(tmp_path / "touched")], 10),
+    ):
+        with pytest.raises(CallerGoneError):
+            change()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_step_that_meets_a_caller_who_is_gone_ends_the_whole_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Scripted(nfs("nfs1:/srv/b"), fstab="nfs1:/srv/b /data nfs defaults 0 0\n")
+
+    def unmount(_argv: Sequence[str]) -> Finished:
+        raise CallerGoneError
+
+    host.answers |= {"unshare": ends(), "umount": unmount}
+    monkeypatch.setattr(host, "write_fstab", None)
+    with pytest.raises(CallerGoneError):
+        apply(host)
+    assert [mount.source for mount in host.mounts] == ["/dev/root", "nfs1:/srv/b"]
+
+
+@pytest.mark.parametrize(
+    ("said", "version"),
+    [("mount.nfs: (linux nfs-utils 2.8.3)", (2, 8, 3)), ("mount.nfs: (linux nfs-utils 1.3.4)", (1, 3, 4)), ("?", None)],
+)
+def test_the_version_of_nfs_utils_is_asked_from_mount_nfs(
+    said: str, version: tuple[int, ...] | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_nfs_mounts_host, "SEARCH_PATH", str(tmp_path))
+    assert Machine().nfs_utils_version() is None
+    (tmp_path / "mount.nfs").write_text(f"#!/bin/sh\necho '{said}'\n")
+    (tmp_path / "mount.nfs").chmod(0o755)
+    monkeypatch.setattr(Machine, "run", lambda _self, _argv, _timeout: done([], stdout=said))
+    assert Machine().nfs_utils_version() == version
+
+
+def test_an_empty_directory_is_removed_and_no_other(tmp_path: Path) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "data").touch()
+    (tmp_path / "empty").mkdir()
+    Machine().remove_directory(str(tmp_path / "empty"))
+    with pytest.raises(OSError, match="not empty"):
+        Machine().remove_directory(str(tmp_path / "full"))
+    assert {path.name for path in tmp_path.iterdir()} == {"full"}
+
+
+def test_mounts_are_checked_by_children(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checks = _nfs_mounts_host.MountChecks
+    monkeypatch.setattr(_nfs_mounts_host, "MountChecks", lambda: checks(str(tmp_path / "lock")))
+    found = Machine().check([nfs(path=str(tmp_path)), nfs(path=str(tmp_path / "gone"), number=3)], 60)
+    assert {number: check.error for number, check in found.items()} == {2: 0, 3: errno.ENOENT}

@@ -213,10 +213,10 @@ def test_entries(folder: Folder, tmp_path: Path) -> None:
             (tmp_path / ".clusterkit/trash" / entry.name / "manifest.json").write_text("")
     assert names == ["x", "x.1", "x.2"]
     for name in names:
-        entry = folder.open_entry(name)
-        assert entry is not None
-        with entry:
-            folder.remove_entry(entry)
+        found = folder.open_entry(name)
+        assert found is not None
+        with found:
+            folder.remove_entry(found)
     assert folder.open_entry("x") is None
     for name in ("", ".", "..", "a/b", "a\0b"):
         with pytest.raises(FolderError, match="is not the name"):

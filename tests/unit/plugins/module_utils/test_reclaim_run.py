@@ -53,6 +53,14 @@ def test_a_volume_that_is_bound_by_then_is_judged_anew_and_left_alone(cluster: C
     assert cluster.effects == []
 
 
+def test_what_somebody_else_has_done_by_then_is_not_claimed(cluster: Cluster) -> None:
+    pv(cluster, "a")
+    done = {"spec": {"claimRef": {"uid": None}}, "status": {"phase": "Available"}}
+    cluster.before_patch = first(1, lambda key: cluster.change(key[0], key[2], done))
+    outcome = reclaim(cluster)
+    assert (states(outcome), outcome.changed, cluster.effects) == ({"a": "unchanged"}, False, [])
+
+
 def answer_lost(cluster: Cluster, then: Callable[[], object]) -> None:
     """The first patch is carried out, its answer is lost, and more happens before it is sent again."""
     seen: list[str] = []

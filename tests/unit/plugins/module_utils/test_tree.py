@@ -99,7 +99,7 @@ def test_more_levels_than_stay_open(root: int, tmp_path: Path) -> None:
 def test_directory_that_is_moved_away_meanwhile(root: int, tmp_path: Path) -> None:
     """Below the levels that stay open the way back is "..", and it is not believed."""
     last = deep(tmp_path, _tree._OPEN_LEVELS + 5)
-    elsewhere = tmp_path / "elsewhere"
+    elsewhere = tmp_path.parent / "elsewhere"
 
     def visit(entry: os.DirEntry[str]) -> bool:
         if last.exists():
@@ -111,12 +111,13 @@ def test_directory_that_is_moved_away_meanwhile(root: int, tmp_path: Path) -> No
     with pytest.raises(Moved, match="was moved meanwhile"):
         walk(root, visit)
     (elsewhere / "moved").rename(last)
+    elsewhere.rmdir()
 
     def tick() -> None:
         if last.exists():
             inside = os.open(last, os.O_RDONLY)
             if os.listdir(inside) == []:
-                last.rename(elsewhere / "moved")
+                last.rename(elsewhere)
             os.close(inside)
 
     removal = remove_content(root, tick)
@@ -194,7 +195,8 @@ def test_only_the_first_failures_are_shown(root: int, tmp_path: Path, monkeypatc
 
 def test_somebody_writes_meanwhile(root: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     deep(tmp_path, 2)
-    rmdir, written = os.rmdir, []
+    rmdir = os.rmdir
+    written: list[str] = []
 
     def write_first(name: str, *, dir_fd: int) -> None:
         if len(written) < 3:
@@ -290,3 +292,65 @@ def test_directory_that_cannot_be_listed(root: int, tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(os, "scandir", refuse)
     assert remove_content(root).problems == ["d: Input/output error"]
+
+
+def test_directories_at_the_top_go_side_by_side(root: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What needs a second look, or fails, is seen by the one who waits for all."""
+    for number in range(20):
+        (tmp_path / f"t{number}").mkdir()
+        deep(tmp_path / f"t{number}", 3)
+    unlink, rmdir = os.unlink, os.rmdir
+    first: list[str] = []
+
+    def refuse(name: str, *, dir_fd: int) -> None:
+        if os.fstat(dir_fd).st_ino == (tmp_path / "t7/d").stat().st_ino:
+            raise OSError(errno.EPERM, "no", name)
+        unlink(name, dir_fd=dir_fd)
+
+    def write_first(name: str, *, dir_fd: int) -> None:
+        if name == "t3" and not first:
+            first.append(name)
+            os.close(os.open(f"{name}/new", os.O_CREAT, dir_fd=dir_fd))
+        rmdir(name, dir_fd=dir_fd)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "unlink", refuse)
+        patched.setattr(os, "rmdir", write_first)
+        ticks: list[int] = []
+        removal = remove_content(root, lambda: ticks.append(1))
+    assert removal.failures == 1 and removal.problems[0].startswith("t7/d/file: cannot be removed")
+    assert [path.name for path in tmp_path.iterdir()] == ["t7"] and ticks
+    assert (removal.files, removal.directories) == (20 * 3, 20 * 4 - 2)
+
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    for number in range(20):
+        (tmp_path / f"u{number}").mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        remove_content(root, stop)
+
+    def broken(*_arguments: Any) -> bool:
+        raise MemoryError
+
+    monkeypatch.setattr(_tree, "_remove_one", broken)
+    for number in range(20):
+        (tmp_path / f"v{number}").mkdir()
+    with pytest.raises(MemoryError):
+        remove_content(root)
+
+
+def test_a_directory_at_the_top_that_is_moved_away(root: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    deep(tmp_path, 1)
+    (tmp_path / "e").mkdir()
+    leave = _tree._Descent.leave
+
+    def moved(self: Any) -> Any:
+        raise Moved(errno.ESTALE, "was moved meanwhile", "x")
+
+    (tmp_path / "d/d").mkdir()
+    monkeypatch.setattr(_tree._Descent, "leave", moved)
+    removal = remove_content(root)
+    assert removal.problems == ["d/x: was moved meanwhile; run again to remove the rest"]
+    monkeypatch.setattr(_tree._Descent, "leave", leave)
+    assert remove_content(root).failures == 0

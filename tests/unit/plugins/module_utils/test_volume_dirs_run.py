@@ -207,7 +207,8 @@ def test_one_stale_step_fails_alone(ready: World) -> None:
 
 def at_the_last_moment(monkeypatch: pytest.MonkeyPatch, act: Callable[[], Any]) -> None:
     """Do something between the judgement of a step and its first rename."""
-    rename, done = _volume_dirs_quarantine.rename_to_free_name, []
+    rename = _volume_dirs_quarantine.rename_to_free_name
+    done: list[object] = []
 
     def first(*arguments: Any) -> None:
         if not done:
@@ -395,12 +396,18 @@ def test_killed_at_the_end_of_a_purge(ready: World) -> None:
 
 def test_what_a_person_has_to_look_at(ready: World) -> None:
     """Nobody of us leaves a trash like this: it is named, and nothing is done with it."""
-    for name, change, words in (
+
+    def swap(entry: Path) -> None:
+        (entry / "data").rename(entry / "x")
+        (entry / "data").mkdir()
+
+    damages: tuple[tuple[str, Callable[[Path], object], str], ...] = (
         ("a", lambda entry: (entry / "manifest.json").unlink(), "data without a manifest"),
         ("b", lambda entry: (entry / "manifest.json").write_text("{"), "is damaged"),
         ("c", lambda entry: (entry / "manifest.json").write_text('{"kind": "Manifest", "schema": 1}'), "is missing"),
-        ("d", lambda entry: (entry / "data").rename(entry / "x") and (entry / "data").mkdir(), "not what its manifest"),
-    ):
+        ("d", swap, "not what its manifest"),
+    )
+    for name, change, words in damages:
         volume = ready.volume(name)
         ready.run("quarantined", ready.step(volume))
         (entry,) = (path for path in ready.trash.iterdir() if f"-{name}-" in path.name)
@@ -594,14 +601,15 @@ def test_a_day_in_words() -> None:
 def test_what_is_refused(ready: World) -> None:
     volume = ready.volume()
     inner = volume / "sub"
-    for words, steps, more in (
+    cases: tuple[tuple[str, list[dict[str, Any]], dict[str, Any]], ...] = (
         ("holds", [ready.step(volume)], {"keep": [str(inner)]}),
         ("of another volume or share, too", [ready.step(volume)], {"keep": [str(volume)]}),
         ("holds", [ready.step(volume), ready.step(inner)], {}),
         ("in more than one step", [ready.step(volume), ready.step(volume)], {}),
         ("is a symbolic link", [ready.step(volume / "link")], {}),
         ("is no directory", [ready.step(volume / "file")], {}),
-    ):
+    )
+    for words, steps, more in cases:
         outcome = ready.run("quarantined", *steps, **more)
         assert outcome.items[0]["state"] == "refused" and words in outcome.problem
     inner.mkdir()  # the inner step of two is no mistake: it was done

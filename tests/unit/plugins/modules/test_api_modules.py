@@ -17,12 +17,19 @@ from ansible_collections.clusterkit.storage.plugins.module_utils import _api_mod
 from ansible_collections.clusterkit.storage.plugins.module_utils._api_module import API_ARGUMENTS, access_arguments
 from ansible_collections.clusterkit.storage.plugins.module_utils._reclaim import Facts
 from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import Volume
-from ansible_collections.clusterkit.storage.plugins.modules import pv_info, pv_reclaim, pvc_expand, storage_plan
+from ansible_collections.clusterkit.storage.plugins.modules import (
+    pod_info,
+    pod_recover,
+    pv_info,
+    pv_reclaim,
+    pvc_expand,
+    storage_plan,
+)
 from ansible_collections.clusterkit.storage.tests.api_server import Cluster
 from kubernetes import config
 
 ROOT = Path(__file__).resolve().parents[4]
-API_MODULES = [pv_info, pv_reclaim, pvc_expand]
+API_MODULES = [pod_info, pod_recover, pv_info, pv_reclaim, pvc_expand]
 
 
 def run(

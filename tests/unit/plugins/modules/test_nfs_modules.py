@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import yaml
 from ansible.module_utils import basic
-from ansible_collections.clusterkit.storage.plugins.modules import nfs_mounts, nfs_mounts_info, nfs_probe
+from ansible_collections.clusterkit.storage.plugins.module_utils import _recover_host
+from ansible_collections.clusterkit.storage.plugins.modules import nfs_mounts, nfs_mounts_info, nfs_probe, nfs_recover
 from ansible_collections.clusterkit.storage.tests.documentation import contradictions
 
 
@@ -33,7 +34,7 @@ def run(
     return result
 
 
-@pytest.mark.parametrize("module", [nfs_mounts, nfs_mounts_info, nfs_probe])
+@pytest.mark.parametrize("module", [nfs_mounts, nfs_mounts_info, nfs_probe, nfs_recover])
 def test_the_documented_options_are_those_that_exist(module: ModuleType) -> None:
     def compare(documented: dict[str, Any], existing: dict[str, Any]) -> None:
         assert set(documented) == set(existing)
@@ -153,3 +154,40 @@ def test_a_mount_table_that_cannot_be_read_is_said(
     monkeypatch.setattr(nfs_mounts_info._mounts_info, "look", fail)
     result = run(nfs_mounts_info, {}, monkeypatch, capsys)
     assert "the mounts cannot be looked at: [Errno 13] Permission denied" in result["msg"]
+
+
+@pytest.mark.parametrize("check_mode", [True, False])
+def test_a_step_to_recover_whose_mount_is_gone_changes_nothing(
+    check_mode: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(nfs_recover.Machine, "run", None)
+    precondition = {"mount_id": 2**31 - 1, "major_minor": "0:999"}
+    step = {
+        "id": "1",
+        "item": "a",
+        "action": "lazy",
+        "path": "/no/such",
+        "source": "s:/x",
+        "precondition": precondition,
+    }
+    result = run(nfs_recover, {"steps": [step], "pods": ["u"]}, monkeypatch, capsys, check_mode=check_mode)
+    assert not result["changed"]
+    assert result["steps"][0]["state"] == "gone"
+    assert result["pods"] == [{"uid": "u", "mounts": [], "processes": []}]
+
+
+def test_steps_to_recover_that_failed_fail_the_task_and_all_are_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def apply(_self: Any, given: list[dict[str, Any]]) -> list[_recover_host.Step]:
+        return [_recover_host.Step(one, "stale" if n else "done", "moved" if n else "") for n, one in enumerate(given)]
+
+    monkeypatch.setattr(nfs_recover.Runner, "apply", apply)
+    precondition = {"mount_id": 7, "major_minor": "0:50"}
+    steps = [
+        {"id": n, "item": n, "action": "lazy", "path": f"/{n}", "source": "s:/x", "precondition": precondition}
+        for n in ("a", "b")
+    ]
+    result = run(nfs_recover, {"steps": steps}, monkeypatch, capsys)
+    assert (result["failed"], result["msg"], result["changed"]) == (True, "/b (stale): moved", True)
+    assert [one["state"] for one in result["steps"]] == ["done", "stale"]
