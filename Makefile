@@ -2,7 +2,7 @@
 # `make help` lists what there is. Each target installs what it needs.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help python packages collection inventory lab-up lab-down demo unit exportfs server-dirs lint lock docs-tables sanity package docs test test-long
+.PHONY: help python packages collection inventory lab-up lab-down demo unit exportfs server-dirs backup lint lock docs-tables sanity package docs test test-long
 
 WORK := .work
 BIN := $(CURDIR)/$(WORK)/venv/bin
@@ -48,6 +48,9 @@ exportfs: python packages ## the server's code with the real exportfs, no lab
 
 server-dirs: python packages ## volume_dirs on disks that the tests mount, with links, kills and faults; as root, no lab
 	@$(BIN)/pytest -q tests/server_dirs
+
+backup: python packages ## backup and restore of volumes with the real rsync and restic, kills and faults; as root, no lab
+	@$(BIN)/pytest -q tests/backup
 
 lint: python packages collection ## all static checks
 	@scripts/lint

@@ -56,7 +56,7 @@ def _strings(path: Path) -> dict[str, str]:
 @functools.cache
 def documentation(module: str) -> dict[str, Any]:
     """DOCUMENTATION of a module, with attributes and options completed from the fragments of this collection."""
-    shared = _strings(ROOT / "plugins/doc_fragments/api.py")
+    shared = {name: _strings(ROOT / f"plugins/doc_fragments/{name}.py") for name in ("api", "backup")}
     fragments = _strings(ROOT / "plugins/doc_fragments/attributes.py")
     doc: dict[str, Any] = yaml.safe_load(_strings(ROOT / f"plugins/modules/{module}.py")["DOCUMENTATION"])
     attributes: dict[str, dict[str, Any]] = {}
@@ -65,9 +65,9 @@ def documentation(module: str) -> dict[str, Any]:
             part = (name.split(".")[3:] or ["documentation"])[0].upper()
             for attribute, values in yaml.safe_load(fragments[part])["attributes"].items():
                 attributes.setdefault(attribute, {}).update(values)
-        elif name.startswith("clusterkit.storage.api"):
+        elif name.startswith("clusterkit.storage."):
             part = (name.split(".")[3:] or ["documentation"])[0].upper()
-            doc["options"] = {**yaml.safe_load(shared[part])["options"], **doc["options"]}
+            doc["options"] = {**yaml.safe_load(shared[name.split(".")[2]][part])["options"], **doc["options"]}
     for attribute, values in doc.get("attributes", {}).items():
         attributes.setdefault(attribute, {}).update(values)
     return {**doc, "attributes": attributes}

@@ -1,0 +1,128 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Copying programs that may run for hours: their output is read while they run, secrets reach them by descriptors."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+_CHUNK = 1 << 16
+_TICK_SECONDS = 1.0
+_ERRORS_KEPT = 1 << 20
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a program ended, and what it complained about."""
+
+    status: int
+    errors: str
+
+    def words(self) -> str:
+        """The last complaints in one line."""
+        lines = [line.strip() for line in self.errors.splitlines() if line.strip()]
+        return "; ".join(lines[-5:]) or f"exit status {self.status}"
+
+
+def follow(
+    argv: Sequence[str],
+    *,
+    line: Callable[[bytes], None],
+    tick: Callable[[int], None] = lambda _pid: None,
+    cwd: int | None = None,
+    env: Mapping[str, str] | None = None,
+    descriptors: Sequence[int] = (),
+    stdin: int = subprocess.DEVNULL,
+) -> Ended:
+    """Run a program in an open directory, and hand over its lines as they come; `tick` about once a second.
+
+    `descriptors` stay open in it: locks that it holds on to also when this process is killed, and secrets.
+    Raises OSError when it cannot be started.
+    """
+    with tempfile.TemporaryFile() as errors:
+        # AnsibleModule.run_command keeps all output to the end.
+        child = subprocess.Popen(  # pylint: disable=ansible-bad-function
+            list(argv),
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            cwd=None if cwd is None else f"/proc/{os.getpid()}/fd/{cwd}",
+            start_new_session=True,
+            pass_fds=tuple(descriptors),
+            env={**os.environ, **(env or {}), "LC_ALL": "C", "TZ": "UTC"},
+        )
+        try:
+            for each in _lines(child, tick):
+                line(each)
+            status = child.wait()
+        except BaseException:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+            raise
+        finally:
+            if child.stdout is not None:
+                child.stdout.close()
+        errors.seek(0, os.SEEK_END)
+        errors.seek(max(errors.tell() - _ERRORS_KEPT, 0))
+        return Ended(status, errors.read().decode("utf-8", "surrogateescape"))
+
+
+def _lines(child: subprocess.Popen[bytes], tick: Callable[[int], None]) -> Iterator[bytes]:
+    assert child.stdout is not None  # noqa: S101 - it was asked for
+    descriptor = child.stdout.fileno()
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN | select.POLLHUP)
+    rest, ticked = b"", time.monotonic()
+    while True:
+        ready = poll.poll(_TICK_SECONDS * 1000)
+        now = time.monotonic()
+        if now - ticked >= _TICK_SECONDS:
+            ticked = now
+            tick(child.pid)
+        if not ready:
+            continue
+        chunk = os.read(descriptor, _CHUNK)
+        if not chunk:
+            break
+        *whole, rest = (rest + chunk).split(b"\n")
+        yield from whole
+    if rest:
+        yield rest
+
+
+def bytes_read(pid: int) -> int | None:
+    """Return how many bytes a process has read so far, None when the kernel does not tell (proc_pid_io(5))."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        return int(Path(f"/proc/{pid}/io").read_text(encoding="ascii").split()[1])
+    return None
+
+
+@contextlib.contextmanager
+def secret(content: str) -> Iterator[tuple[int, str]]:
+    """Give a text a descriptor and a path that only the processes that inherit the descriptor can open."""
+    descriptor = os.memfd_create("secret", 0)
+    try:
+        os.write(descriptor, content.encode("utf-8", "surrogateescape"))
+        yield descriptor, f"/dev/fd/{descriptor}"
+    finally:
+        os.close(descriptor)
+
+
+def gentle(nice: int, ionice: str) -> list[str]:
+    """The words before a command that let everything else go first (nice(1), ionice(1))."""
+    words = ["nice", "-n", str(nice)] if nice else []
+    if ionice == "best-effort":
+        words += ["ionice", "-c", "2", "-n", "7"]
+    elif ionice == "idle":
+        words += ["ionice", "-c", "3"]
+    return words

@@ -1,0 +1,467 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Generations as snapshots of a restic repository: encrypted, deduplicated, on a disk, SFTP, S3 or rest-server.
+
+A snapshot holds `/data`, `/manifest.json`, `/objects.json` and `/objects-original.json`, whatever the directory of
+the volume was called: restic runs in a mount namespace of its own, in which the open directory is mounted read-only.
+It carries the tags `clusterkit`, `namespace=...`, `volume=...` and `claim=...`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import os
+import re
+import stat
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.clusterkit.storage.plugins.module_utils import _backup, _backup_files, _files
+from ansible_collections.clusterkit.storage.plugins.module_utils._backup import (
+    BackupError,
+    Generation,
+    Progress,
+    Volume,
+)
+from ansible_collections.clusterkit.storage.plugins.module_utils._backup_files import Entry
+from ansible_collections.clusterkit.storage.plugins.module_utils._backup_process import Ended, follow, gentle, secret
+from ansible_collections.clusterkit.storage.plugins.module_utils._backup_rsync import wait_for_lock
+from ansible_collections.clusterkit.storage.plugins.module_utils._backup_settings import Result, Settings
+from ansible_collections.clusterkit.storage.plugins.module_utils._beneath import OWN
+
+# Of 2022, in Debian 12. Older ones have neither compression nor a repository that newer ones make.
+MINIMUM = (0, 14, 0)
+TAG, INCOMPLETE = "clusterkit", "incomplete"
+STAGES = "/run/clusterkit.storage/backup"
+
+# The directory of the volume is the working directory; a bind mount of it has nothing of what is mounted below it.
+_IN_NAMESPACE = 'mount -c --bind . "$1/data" && mount -o remount,bind,ro "$1/data" && cd "$1" && shift && exec "$@"'
+_NAMESPACE = ["unshare", "--mount", "--propagation", "private", "--", "sh", "-c", _IN_NAMESPACE, "sh"]
+
+# Exit statuses of restic 0.17 and newer, and what older ones say instead.
+_NO_REPOSITORY = re.compile(
+    r"Is there a repository at the following location|unable to open config file|repository does not exist"
+)
+_WRONG_PASSWORD = re.compile(r"wrong password or no key found")
+_LOCKED = re.compile(r"unable to create lock|already locked")
+_GLOB = re.compile(r"([\\*?\[\]])")
+
+
+class Restic:
+    """A repository."""
+
+    name = "restic"
+    resumes = False  # it writes into files that are there
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.stages = Path(STAGES)
+        self._version: tuple[int, ...] = ()
+        self._listed: dict[str, list[Entry]] = {}
+
+    # --- calling it ------------------------------------------------------------------------------------
+
+    def _run(
+        self,
+        arguments: Sequence[str],
+        line: Callable[[bytes], None],
+        *,
+        tick: Callable[[int], None] = lambda _pid: None,
+        before: Sequence[str] = (),
+        cwd: int | None = None,
+        descriptors: Sequence[int] = (),
+    ) -> Ended:
+        """Password and repository, which may have one in it, are neither arguments nor in the environment."""
+        settings = self.settings
+        environment = {str(key): str(value) for key, value in settings.environment.items()}
+        environment["RESTIC_PROGRESS_FPS"] = str(1 / settings.progress_interval)
+        # Without a home, as below a service manager, restic would do without its cache.
+        if not os.environ.get("HOME") and "RESTIC_CACHE_DIR" not in environment:
+            environment["RESTIC_CACHE_DIR"] = "/var/cache/restic"
+        with contextlib.ExitStack() as stack:
+            passed = list(descriptors)
+            number, environment["RESTIC_REPOSITORY_FILE"] = stack.enter_context(secret(settings.repository))
+            passed.append(number)
+            if settings.password is not None:
+                number, environment["RESTIC_PASSWORD_FILE"] = stack.enter_context(secret(settings.password))
+                passed.append(number)
+            elif settings.password_file is not None:
+                environment["RESTIC_PASSWORD_FILE"] = settings.password_file
+            else:
+                environment["RESTIC_PASSWORD_COMMAND"] = settings.password_command or ""
+            options = [word for option in settings.backend_options for word in ("-o", option)]
+            argv = [*gentle(settings.nice, settings.ionice), *before, "restic", *options, *arguments]
+            try:
+                return follow(argv, line=line, tick=tick, cwd=cwd, env=environment, descriptors=passed)
+            except OSError as error:
+                raise BackupError(f"{error.filename or 'restic'}: {error.strerror}") from error
+
+    def _ask(self, *arguments: str) -> bytes:
+        """Return the output of a call that has to succeed. Raises BackupError."""
+        lines: list[bytes] = []
+        ended = self._run(arguments, lines.append)
+        if ended.status:
+            raise self._failure(ended)
+        return b"\n".join(lines)
+
+    def _failure(self, ended: Ended) -> BackupError:
+        where = _backup.without_credentials(self.settings.repository)
+        if ended.status == 12 or _WRONG_PASSWORD.search(ended.errors):
+            return BackupError(f"restic: wrong password for {where}")
+        words = _backup.without_credentials(ended.words())
+        if ended.status == 10 or _NO_REPOSITORY.search(ended.errors):
+            return BackupError(
+                f"restic: there is no repository at {where}: is the disk mounted, is the server there? For the first "
+                f"backup say create: true ({words})"
+            )
+        if ended.status == 11 or _LOCKED.search(ended.errors):
+            return BackupError(f"restic: {where} is locked by another run ({words})")
+        return BackupError(f"restic: {words}")
+
+    # --- before anything is done -----------------------------------------------------------------------
+
+    def prepare(self, *, create: bool, check_mode: bool) -> bool:
+        """Look whether the repository is there; tell whether it was, or would be, made. Raises BackupError."""
+        self._check_version()
+        if not create:
+            return False  # whatever is called next says what is wrong
+        config: list[bytes] = []
+        ended = self._run(["cat", "config", "--no-lock"], config.append)
+        if not ended.status:
+            return False
+        failure = self._failure(ended)
+        if not (ended.status == 10 or _NO_REPOSITORY.search(ended.errors)):
+            raise failure
+        if not check_mode:
+            self._ask("init", "--quiet")
+        return True
+
+    def _check_version(self) -> None:
+        try:
+            said = subprocess.run(  # pylint: disable=ansible-bad-function
+                ["restic", "version"], capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL
+            ).stdout
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise BackupError("restic is not installed on this host") from error
+        found = re.search(r"restic (\d+)\.(\d+)\.(\d+)", said)
+        self._version = tuple(map(int, found.groups())) if found else MINIMUM
+        if self._version < MINIMUM:
+            raise BackupError(
+                f"{said.split(' compiled')[0]} is too old; expected {'.'.join(map(str, MINIMUM))} or newer"
+            )
+
+    # --- what there is ---------------------------------------------------------------------------------
+
+    def generations(self) -> list[Generation]:
+        """All snapshots that this made. Raises BackupError."""
+        found = []
+        for snapshot in json.loads(self._ask("snapshots", "--json", "--no-lock", "--tag", TAG) or b"[]") or []:
+            tags = dict(tag.split("=", 1) for tag in snapshot.get("tags") or [] if "=" in tag)
+            if "volume" not in tags:
+                continue
+            found.append(
+                Generation(
+                    self.name,
+                    snapshot["id"],
+                    tags.get("namespace", ""),
+                    tags["volume"],
+                    tags.get("claim", ""),
+                    _seconds(snapshot["time"]),
+                    INCOMPLETE not in snapshot["tags"],
+                    counts={},
+                )
+            )
+        return sorted(found, key=lambda one: one.time)
+
+    def objects(self, generation: Generation) -> dict[str, Any]:
+        """Return the objects that can be created again, and the originals. Raises BackupError."""
+        return {
+            name: json.loads(self._ask("dump", "--no-lock", generation.generation, f"/{name}.json"))
+            for name in ("objects", "objects-original")
+        }
+
+    def entries(self, generation: Generation) -> Iterator[Entry]:
+        """The recorded files. Raises BackupError."""
+        return iter(self._entries(generation))
+
+    def _entries(self, generation: Generation) -> list[Entry]:
+        """Each call takes about a second: what one restore needs twice is kept until then."""
+        if generation.generation in self._listed:
+            return self._listed[generation.generation]
+        found: list[Entry] = []
+
+        def line(text: bytes) -> None:
+            with contextlib.suppress(ValueError):
+                entry = _backup_files.of_node(json.loads(text))
+                if entry is not None:
+                    found.append(entry)
+
+        ended = self._run(["ls", "--json", "--no-lock", generation.generation], line)
+        if ended.status:
+            raise self._failure(ended)
+        self._listed[generation.generation] = found
+        return found
+
+    # --- backing up ------------------------------------------------------------------------------------
+
+    def back_up(self, volume: Volume, source: int, progress: Callable[[Progress], None], *, dry: bool) -> Result:
+        """Make a snapshot of an open directory. Raises BackupError."""
+        if not self._version:
+            self._check_version()
+        stage = self.stages / volume.key
+        try:
+            stage.mkdir(mode=0o700, parents=True, exist_ok=True)
+            (stage / "data").mkdir(mode=0o700, exist_ok=True)
+            lock = os.open(stage / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise BackupError(f"{error.filename}: {error.strerror}") from error
+        try:
+            wait_for_lock(lock, f"another run backs up {volume.key}")
+            return self._make(volume, source, progress, stage, lock, dry=dry)
+        finally:
+            os.close(lock)
+
+    def _make(
+        self,
+        volume: Volume,
+        source: int,
+        progress: Callable[[Progress], None],
+        stage: Path,
+        lock: int,
+        *,
+        dry: bool,
+    ) -> Result:
+        files = _backup.object_files(volume.objects)
+        files["manifest.json"] = {
+            "schema": _backup.SCHEMA,
+            "kind": "Generation",
+            "engine": self.name,
+            "name": volume.name,
+            "namespace": volume.namespace,
+            "claim": volume.claim,
+            "server_dir": volume.server_dir,
+            "started_at": _backup.rfc3339(time.time()),
+        }
+        for name, content in files.items():
+            _files.replace_file(str(stage / name), json.dumps(content, sort_keys=True, indent=1) + "\n", mode=0o600)
+        tags = [TAG, f"volume={volume.name}"]
+        tags += [f"namespace={volume.namespace}"] if volume.namespace else []
+        tags += [f"claim={volume.claim}"] if volume.claim else []
+        arguments = ["backup", "--json", "--host", TAG, *(word for tag in tags for word in ("--tag", tag))]
+        arguments += ["--exclude", str(stage / "data" / OWN)]
+        arguments += ["--dry-run"] if dry else []
+        arguments += self._limits()
+        state, started = Progress(time.monotonic()), time.time()
+        summary: dict[str, Any] = {}
+
+        def line(text: bytes) -> None:
+            with contextlib.suppress(ValueError):
+                said = json.loads(text)
+                if said.get("message_type") == "summary":
+                    summary.update(said)
+                elif said.get("message_type") == "status":
+                    state.files, state.total_files = said.get("files_done", 0), said.get("total_files", 0)
+                    state.bytes, state.total_bytes = said.get("bytes_done", 0), said.get("total_bytes", 0)
+                    progress(state)
+
+        ended = self._run(
+            [*arguments, "data", *files],
+            line,
+            before=[*_NAMESPACE, str(stage)],
+            cwd=source,
+            descriptors=[lock],
+        )
+        # 3: there is a snapshot, but something could not be read.
+        if ended.status not in (0, 3) or not summary:
+            raise self._failure(ended)
+        result = self._result(summary, len(files))
+        if ended.status == 3:
+            self._judge(ended, result, source, started)
+        if not result.complete and not dry:
+            self._mark_incomplete(result)
+        return result
+
+    def _limits(self) -> list[str]:
+        limit = self.settings.bandwidth_of_one
+        return ["--limit-upload", str(limit), "--limit-download", str(limit)] if limit else []
+
+    @staticmethod
+    def _result(summary: dict[str, Any], own: int) -> Result:
+        result = Result(generation=str(summary.get("snapshot_id") or ""))
+        # The objects and the manifest are files of the snapshot, too.
+        result.counts["files"] = max(int(summary["total_files_processed"]) - own, 0)
+        result.counts["directories"] = sum(summary[f"dirs_{kind}"] for kind in ("new", "changed", "unmodified"))
+        result.bytes = int(summary["total_bytes_processed"])
+        result.changed = max(int(summary["files_new"]) + int(summary["files_changed"]) - own, 0)
+        result.copied_bytes = int(summary.get("data_added") or 0)
+        return result
+
+    @staticmethod
+    def _judge(ended: Ended, result: Result, source: int, started: float) -> None:
+        """Tell files that vanished while they were copied, as files of living volumes do, from those that are ill."""
+        for text in ended.errors.splitlines():
+            if not text.startswith("{"):
+                continue
+            if '"Err":2' in text or "no such file or directory" in text:
+                result.vanished += 1
+            else:
+                with contextlib.suppress(ValueError):
+                    said = json.loads(text)
+                    error = said.get("error") or {}
+                    if not error and _came_or_went(source, str(said.get("item")), started):
+                        result.vanished += 1
+                        continue
+                    reason = error.get("message") or f"{error.get('Op')}: {os.strerror(error.get('Err') or 5)}"
+                    result.problems.append(f"{said.get('item')}: {reason}")
+        if not result.vanished and not result.problems:
+            result.problems.append(ended.words())
+        result.complete = not result.problems
+
+    def _mark_incomplete(self, result: Result) -> None:
+        self._ask("tag", "--quiet", "--add", INCOMPLETE, result.generation)
+        for snapshot in json.loads(self._ask("snapshots", "--json", "--no-lock", "--tag", INCOMPLETE)) or []:
+            if (snapshot.get("original") or "").startswith(result.generation):
+                result.generation = snapshot["id"]
+
+    # --- removing --------------------------------------------------------------------------------------
+
+    def remove(self, generations: Sequence[Generation]) -> None:
+        """Remove snapshots, and what only they need. Raises BackupError."""
+        # What killed runs of this host left behind, and nothing else.
+        self._ask("unlock", "--quiet")
+        self._ask("forget", "--quiet", *(one.generation for one in generations))
+
+    def prune(self) -> None:
+        """Free the space of what was removed. Raises BackupError."""
+        self._ask("prune", "--quiet")
+
+    def mark_damaged(self, generation: Generation, paths: Sequence[bytes]) -> None:
+        """Content is found by its digest: a new backup does not build on what cannot be read."""
+
+    def check_repository(self, share: float) -> list[str]:
+        """Check the structure of the repository, and read so many percent of its data; return what is wrong."""
+        self._ask("unlock", "--quiet")
+        lines: list[bytes] = []
+        subset = "100%" if share >= 100 else f"{share:g}%"
+        arguments = ["check", *(["--read-data-subset", subset] if share > 0 else [])]
+        ended = self._run(arguments, lines.append)
+        if not ended.status:
+            return []
+        failure = self._failure(ended)
+        return [str(failure)]
+
+    # --- restoring -------------------------------------------------------------------------------------
+
+    def needed(self, generation: Generation, paths: Sequence[str]) -> tuple[int, int]:
+        """Bytes and files that a restore takes. Raises BackupError, also for a path that is not in the generation."""
+        found = dict.fromkeys(paths, False)
+        names = {path: _backup_files.replaced(os.fsencode(path)) for path in paths}
+        total = files = 0
+        for entry in self.entries(generation):
+            text = re.sub("\ufffd+", "\ufffd", entry.path.decode("utf-8", "replace"))
+            inside = next((path for path in paths if f"{text}/".startswith(f"{names[path]}/")), None)
+            if inside is not None:
+                found[inside] = True
+            if not paths or inside is not None:
+                total += entry.size
+                files += 1
+        missing = [path for path, there in found.items() if not there]
+        if missing:
+            raise BackupError(f"{generation.key}: generation {generation.generation[:8]} has no {missing[0]!r}")
+        return total, files
+
+    def restore(
+        self,
+        generation: Generation,
+        paths: Sequence[str],
+        target: int,
+        progress: Callable[[Progress], None],
+        descriptors: Sequence[int] = (),
+    ) -> None:
+        """Restore a snapshot, or some paths of it, into `data` in an open folder. Raises BackupError."""
+        total, files = self.needed(generation, paths)
+        state = Progress(time.monotonic(), total_bytes=total, total_files=files)
+        before = _used(target)
+
+        def tick(_pid: int) -> None:
+            # It tells nothing itself before 0.16: what the file system has lost is a good guess.
+            state.bytes = max(_used(target) - before, 0)
+            progress(state)
+
+        includes = [word for path in paths or [""] for word in ("--include", _pattern(f"/data/{path}".rstrip("/")))]
+        arguments = ["restore", "--verify", "--target", ".", *self._limits(), *includes]
+        # Since 0.15: holes of sparse files stay holes.
+        arguments += ["--sparse"] if (self._version or MINIMUM) >= (0, 15, 0) else []
+        ended = self._run(
+            [*arguments, generation.generation], lambda _line: None, tick=tick, cwd=target, descriptors=descriptors
+        )
+        if ended.status:
+            raise self._failure(ended)
+
+    def compare(self, generation: Generation, paths: Sequence[str], target: str) -> _backup_files.Comparison:
+        """Compare what was restored with the snapshot; restic itself has compared the content (--verify)."""
+        expected: Iterator[Entry] = self.entries(generation)
+        if paths:
+            names = [_backup_files.replaced(os.fsencode(path)) for path in paths]
+            expected = (
+                entry
+                for entry in expected
+                if any(f"{_backup_files.replaced(entry.path)}/".startswith(f"{name}/") for name in names)
+            )
+        else:
+            # Sockets are kept as names that cannot be restored.
+            expected = (
+                entry for entry in expected if entry.type != _backup_files.SPECIAL or self._is_there(target, entry)
+            )
+        self._listed.pop(generation.generation, None)
+        return _backup_files.compare(f"{target}/data", expected, whole=not paths, lossy=True)
+
+    @staticmethod
+    def _is_there(target: str, entry: Entry) -> bool:
+        path = os.path.join(os.fsencode(f"{target}/data"), entry.path)  # noqa: PTH118 - names are bytes
+        return os.path.lexists(path) and not stat.S_ISSOCK(os.lstat(path).st_mode)
+
+    def sample(self, generation: Generation, share: float, seed: int) -> list[str]:
+        """Some files of a generation, others for another seed; [] for all of it."""
+        if share >= 100:
+            return []
+        names = (
+            os.fsdecode(entry.path)
+            for entry in self.entries(generation)
+            if entry.type == _backup_files.FILE and b"\xef\xbf\xbd" not in entry.path
+        )
+        return _backup.sampled(names, share, seed)
+
+
+def _came_or_went(source: int, item: str, started: float) -> bool:
+    """Tell whether a file was removed, or made, while it was to be copied: restic 0.14 gives no reason for that."""
+    path = item.strip("/")
+    path = path[len("data/") :] if path.startswith("data/") else path
+    try:
+        return os.stat(path, dir_fd=source, follow_symlinks=False).st_ctime >= started - 1
+    except OSError:
+        return True
+
+
+def _pattern(path: str) -> str:
+    """A path as a pattern of restic's, which are those of Go's filepath.Match."""
+    return _GLOB.sub(r"\\\1", path)
+
+
+def _used(folder: int) -> int:
+    found = os.statvfs(folder)
+    return (found.f_blocks - found.f_bfree) * found.f_frsize
+
+
+def _seconds(text: str) -> float:
+    """A time as Go prints it: nanoseconds, which Python does not read."""
+    found = re.fullmatch(r"(.{19})(\.\d+)?(Z|[+-]\d\d:\d\d)", text)
+    if found is None:
+        raise BackupError(f"restic: {text!r} is no time")
+    zone = "+00:00" if found[3] == "Z" else found[3]
+    return datetime.datetime.fromisoformat(found[1] + zone).timestamp() + float(found[2] or 0)
