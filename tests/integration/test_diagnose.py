@@ -17,6 +17,9 @@ from lab.lifecycle import Lab
 
 from .conftest import Play, play
 
+# kubelet and mount.nfs wait for minutes before they complain.
+pytestmark = pytest.mark.long
+
 CLAIMS = "/api/v1/namespaces/default/persistentvolumeclaims"
 DEPLOYMENTS = "/apis/apps/v1/namespaces"
 PODS = "/api/v1/namespaces/default/pods"
