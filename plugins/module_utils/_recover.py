@@ -468,12 +468,9 @@ class _Decider:
                 self.host.name, item, f"{why}; {pod['owner']} makes it again with allow_restart_pods: true"
             )
         else:
-            self._pod_step(pod, "restart", f"made again by {pod['owner']}", why, resource_version=True)
+            self._pod_step(pod, "restart", f"made again by {pod['owner']}", why)
 
-    def _pod_step(self, pod: Record, action: str, after: str, reason: str, *, resource_version: bool) -> None:
-        precondition = {"uid": pod["uid"]}
-        if resource_version:
-            precondition["resource_version"] = pod["resource_version"]
+    def _pod_step(self, pod: Record, action: str, after: str, reason: str) -> None:
         since = f"Terminating since {pod['deleting']}" if pod["deleting"] else pod["phase"]
         self._found.steps.append(
             {
@@ -483,7 +480,8 @@ class _Decider:
                 "action": action,
                 "namespace": pod["namespace"],
                 "name": pod["name"],
-                "precondition": precondition,
+                # Not its version: kubelet and controllers change the status of a pod all the time.
+                "precondition": {"uid": pod["uid"]},
                 "before": since,
                 "after": after,
                 "reason": reason,
@@ -564,5 +562,4 @@ class _Decider:
                     "deleted by force",
                     "if kubelet has not removed it in time, and the node confirms that neither mount nor process of it "
                     "is left",
-                    resource_version=False,
                 )

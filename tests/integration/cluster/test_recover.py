@@ -79,14 +79,14 @@ def test_only_the_very_pod_of_a_step_is_deleted(outage: Cluster) -> None:
     third = make_pod(outage, "third", "here")
     outage.patch(f"{PODS}/third", {"metadata": {"labels": {"touched": "yes"}}})
     steps = [step(first, "restart"), step(third, "restart"), step(first, "restart") | {"name": "gone"}]
-    found = outage.module("pod_recover", steps=steps)
+    found = outage.direct("pod_recover", steps=steps)
     assert found["failed"]
     assert [one["state"] for one in found["steps"]] == ["stale", "stale", "gone"]
     assert {"first", "third"} <= there(outage)
-    checked = outage.module("pod_recover", "--check", steps=[step(second, "restart")])
+    checked = outage.module("pod_recover", "--check", steps=[step(second, "restart", resource_version="")])
     assert (checked["changed"], checked["steps"][0]["state"]) == (True, "done")
     assert not outage.done("GET", f"{PODS}/first")["metadata"].get("deletionTimestamp")
-    done = outage.module("pod_recover", steps=[step(second, "restart")])
+    done = outage.module("pod_recover", steps=[step(second, "restart", resource_version="")])
     assert done["changed"]
     assert outage.done("GET", f"{PODS}/first")["metadata"]["deletionTimestamp"], "its own grace period, not by force"
 
