@@ -12,19 +12,17 @@ import os
 import shutil
 import statistics
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.clusterkit.storage.plugins.module_utils import _backup, _backup_run
+from ansible_collections.clusterkit.storage.plugins.module_utils._backup_settings import Settings
+
+from tests.backup.world import mount, seconds_of
+
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from tests.backup.world import mount, seconds_of  # noqa: E402 - needs the line above
-
-from ansible_collections.clusterkit.storage.plugins.module_utils import _backup, _backup_run  # isort: skip # noqa: E402 - as above
-from ansible_collections.clusterkit.storage.plugins.module_utils._backup_settings import Settings  # isort: skip # noqa: E402 - as above
 
 FILES, SIZE, RUNS = int(os.environ.get("FILES", "100000")), 2000, 3
 PASSWORD = "benchmark"  # noqa: S105 - of a repository that lives for a minute

@@ -20,8 +20,9 @@ from ansible_collections.clusterkit.storage.plugins.module_utils import _backup_
 from ansible_collections.clusterkit.storage.plugins.module_utils._backup import BackupError
 from ansible_collections.clusterkit.storage.tests.documentation import contradictions
 
-from . import ROOT
 from .world import PASSWORD, World, difference, mount, names, picture
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -276,7 +277,8 @@ def test_old_restic_is_refused_by_its_version(restic_world: World, monkeypatch: 
 def execute(module: str, watch: Any = None, check_mode: bool = False, **arguments: Any) -> tuple[dict[str, Any], str]:
     """Run a module in a process of its own, as a managed host does; return its result, and all that it printed."""
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import conftest\n"
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from tests.import_name import register; register()\n"
         "from ansible.module_utils import basic\n"
         "basic._ANSIBLE_ARGS = sys.stdin.buffer.read()\n"
         "basic._ANSIBLE_PROFILE = 'legacy'\n"
@@ -285,7 +287,7 @@ def execute(module: str, watch: Any = None, check_mode: bool = False, **argument
     )
     options = {**arguments, "_ansible_check_mode": check_mode, "_ansible_diff": True}
     with subprocess.Popen(
-        [sys.executable, "-c", code, str(ROOT / "tests/unit"), module],
+        [sys.executable, "-c", code, str(ROOT), module],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -191,6 +191,7 @@ def test_changed_source_that_stays(client: Client) -> None:
     assert client.fstab == [f"{client.export('b')} {client.path} nfs defaults 0 0"]
 
 
+@pytest.mark.long
 def test_absent_without_a_line_in_fstab(client: Client) -> None:
     """There: "ok", and it stays mounted."""
     client.mount("a")
@@ -201,6 +202,7 @@ def test_absent_without_a_line_in_fstab(client: Client) -> None:
     assert client.node.ssh(f"ls -d {client.path} 2>&1; true").startswith("ls: cannot access")
 
 
+@pytest.mark.long
 def test_fstab_line_removed_before_a_busy_unmount(client: Client) -> None:
     """There: the line goes, the unmount fails, and the next run is green with the mount still there."""
     client.apply(client.item("a"))
@@ -219,6 +221,7 @@ def test_fstab_line_removed_before_a_busy_unmount(client: Client) -> None:
     assert client.live == [] and client.fstab == []
 
 
+@pytest.mark.long
 def test_busy_mount_changed_by_remount_and_otherwise_named(client: Client) -> None:
     client.apply(client.item("a"))
     client.node.ssh(f"cd {client.path} && (sleep 600 < /dev/null > /dev/null 2>&1 & echo $! > /run/holder)")
@@ -232,6 +235,7 @@ def test_busy_mount_changed_by_remount_and_otherwise_named(client: Client) -> No
     client.node.ssh("kill $(cat /run/holder)")
 
 
+@pytest.mark.long
 def test_stale_handle_with_a_misleading_message(client: Client) -> None:
     """There: "Error making dir ...: File exists" for ever."""
     export = client.exports[0]
@@ -248,6 +252,7 @@ def test_stale_handle_with_a_misleading_message(client: Client) -> None:
     assert not client.apply(client.item("a"))["changed"]
 
 
+@pytest.mark.long
 def test_withdrawn_export_is_named(client: Client) -> None:
     client.apply(client.item("a"))
     client.server.ssh(f"exportfs -u 192.168.77.0/24:{client.exports[0]} && exportfs -f")
@@ -261,6 +266,7 @@ def test_withdrawn_export_is_named(client: Client) -> None:
 # Dead servers ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_hang_on_a_frozen_server(client: Client, frozen: Callable[[], None]) -> None:
     """There: 120 s and more for what is mounted already, for an unmount, and for a new mount."""
     client.apply(client.item("a"), {**client.item("b"), "path": f"{client.path}-soft", "options": "soft"})
@@ -286,6 +292,7 @@ def test_hang_on_a_frozen_server(client: Client, frozen: Callable[[], None]) -> 
     assert client.live == []
 
 
+@pytest.mark.long
 def test_killed_play_does_nothing_after_the_thaw(client: Client, frozen: Callable[[], None]) -> None:
     """There: an abandoned module unmounted its path about a minute after its play had been given up."""
     client.apply(client.item("a"))
@@ -358,6 +365,7 @@ def checking(node: Guest) -> int:
     return int(node.ssh("ls -l /proc/[0-9]*/fd 2>/dev/null | grep -c clusterkit-mount-checks.lock; true"))
 
 
+@pytest.mark.long
 def test_fifty_dead_mounts_and_never_more_than_one_child_each(client: Client, frozen: Callable[[], None]) -> None:
     client.node.ssh("tar -C / -xf -", stdin=module_utils())
     client.node.ssh(
@@ -392,6 +400,7 @@ def test_fifty_dead_mounts_and_never_more_than_one_child_each(client: Client, fr
         client.node.ssh(f"umount {client.path}/*")
 
 
+@pytest.mark.long
 def test_hung_mount_of_a_server_that_answers_is_told_apart(client: Client) -> None:
     """nfsd answers the NULL call by itself; for everything else it waits for rpc.mountd, which stands still here."""
     client.apply(client.item("a"))
@@ -411,6 +420,7 @@ def test_hung_mount_of_a_server_that_answers_is_told_apart(client: Client) -> No
     assert {mount["health"] for mount in client.info(timeout=30)["mounts"]} == {"ok"}
 
 
+@pytest.mark.long
 def test_abort_frees_a_writer_and_spares_others(client: Client, frozen: Callable[[], None]) -> None:
     # Their own superblock, apart from the other mounts of the node.
     both = [client.item("a", "rsize=65536"), {**client.item("b", "rsize=65536"), "path": f"{client.path}-other"}]
@@ -434,6 +444,7 @@ def test_abort_frees_a_writer_and_spares_others(client: Client, frozen: Callable
 # systemd, and the rest ------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_automount_is_armed_used_changed_and_taken_away(client: Client) -> None:
     auto = client.item("a", automount=True, automount_idle_timeout=600)
     result = client.apply(auto)
@@ -458,6 +469,7 @@ def test_automount_is_armed_used_changed_and_taken_away(client: Client) -> None:
     assert not gone["failed"] and client.live == [] and client.fstab == [], gone
 
 
+@pytest.mark.long
 def test_soft_by_default_of_the_host_of_a_server_and_of_a_mount_point(client: Client) -> None:
     defaults = [{"options": ["timeo=70"], "path": client.path}, {"options": ["softerr"], "server": SERVER}]
     result = client.apply(client.item("a"), mount_defaults=defaults)
@@ -469,6 +481,7 @@ def test_soft_by_default_of_the_host_of_a_server_and_of_a_mount_point(client: Cl
     assert client.node.ssh("ls /etc/nfsmount.conf.d 2>/dev/null; true").split() == []
 
 
+@pytest.mark.long
 def test_same_server_under_another_name_is_reported_and_not_remounted(client: Client) -> None:
     client.node.ssh(f"grep -q nfs-alias /etc/hosts || echo {SERVER} nfs-alias >> /etc/hosts")
     client.apply(client.item("a"))
@@ -478,6 +491,7 @@ def test_same_server_under_another_name_is_reported_and_not_remounted(client: Cl
     assert client.node.ssh(f"awk '$5 == \"{client.path}\" {{print $1}}' /proc/self/mountinfo") == number
 
 
+@pytest.mark.long
 def test_a_play_limited_to_the_nodes_ends_while_the_server_is_frozen(frozen: Callable[[], None]) -> None:
     """site goes on to try the exports from the nodes: that fails, names the server, and ends in time."""
     frozen()
