@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""100,000 small files in one call of the module's code, beside plain rsync and plain restic: python
-benchmarks/backup.py
+"""100,000 small files in one call of the module's code, beside plain rsync and plain restic.
+
+    python -m benchmarks.backup
 
 As root, on a tmpfs, which needs about 3 GiB: the disk is not what is measured. First and unchanged, each kind in
 turn, in processes of their own; medians of 3. For generations that share files a user would run `rsync -a --link-dest`.
