@@ -22,21 +22,8 @@ APPLETS = """
     sort stat sync tail tar tee test touch tr true umount uname uniq usleep vi wc wget which whoami xargs
 """.split()  # noqa: SIM905 (a table of words reads better than one line of quotes)
 
-# What the recycler's pod calls: `find /scrub -mindepth 1 -delete`. Debian's busybox leaves that action out.
-FIND = """\
-#!/bin/sh
-for word; do
-  shift
-  case $word in
-    -delete) set -- "$@" -depth '(' -type d -exec rmdir '{}' ';' -o -exec rm -f '{}' ';' ')' ;;
-    *) set -- "$@" "$word" ;;
-  esac
-done
-exec /bin/busybox find "$@"
-"""
 
-
-def _tar(files: dict[str, bytes], links: dict[str, str]) -> bytes:
+def _tar(files: dict[str, Path], links: dict[str, str]) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         folders = "bin dev etc mnt proc sys tmp usr usr/bin usr/share usr/share/nginx usr/share/nginx/html var"
@@ -44,13 +31,12 @@ def _tar(files: dict[str, bytes], links: dict[str, str]) -> bytes:
             folder = tarfile.TarInfo(name)
             folder.type, folder.mode = tarfile.DIRTYPE, 0o1777 if name == "tmp" else 0o755
             tar.addfile(folder)
-        for name, content in files.items():
+        for name, source in files.items():
             member = tarfile.TarInfo(name)
-            member.size, member.mode = len(content), 0o755
-            tar.addfile(member, io.BytesIO(content))
+            member.size, member.mode = source.stat().st_size, 0o755
+            with source.open("rb") as stream:
+                tar.addfile(member, stream)
         for name, target in links.items():
-            if name in files:
-                continue
             link = tarfile.TarInfo(name)
             link.type, link.linkname = tarfile.SYMTYPE, target
             tar.addfile(link)
@@ -58,7 +44,7 @@ def _tar(files: dict[str, bytes], links: dict[str, str]) -> bytes:
 
 
 def write_image(
-    out: Path, references: list[str], entrypoint: list[str], files: dict[str, bytes], links: dict[str, str]
+    out: Path, references: list[str], entrypoint: list[str], files: dict[str, Path], links: dict[str, str]
 ) -> None:
     """Write a docker-archive of one layer, importable by containerd under all `references`."""
     layer = _tar(files, links)
@@ -83,14 +69,11 @@ def write_image(
 
 def write_all(folder: Path, busybox: Path, provisioner: Path | None) -> None:
     """The images of the lab; without `provisioner`, the real one is to be pulled by the nodes."""
-    files = {"bin/busybox": busybox.read_bytes()}
+    files = {"bin/busybox": busybox}
     links = {f"bin/{applet}": "busybox" for applet in APPLETS}
-    write_image(folder / "busybox.tar", [BUSYBOX], [], files, links)
-    write_image(folder / "recycler.tar", [RECYCLER], [], {**files, "bin/find": FIND.encode()}, links)
+    write_image(folder / "busybox.tar", [BUSYBOX, RECYCLER], [], files, links)
     write_image(folder / "pause.tar", [PAUSE], ["/bin/busybox", "sleep", "2147483647"], files, {})
     web = ["/bin/busybox", "httpd", "-f", "-p", "80", "-h", "/usr/share/nginx/html"]
     write_image(folder / "web.tar", [WEB], web, files, links)
     if provisioner:
-        write_image(
-            folder / "provisioner.tar", [PROVISIONER], ["/provisioner"], {"provisioner": provisioner.read_bytes()}, {}
-        )
+        write_image(folder / "provisioner.tar", [PROVISIONER], ["/provisioner"], {"provisioner": provisioner}, {})
