@@ -198,7 +198,7 @@ def seconds_of_stamp(text: str) -> float | None:
     if not _STAMP.fullmatch(text):
         return None
     try:
-        whole, _, part = text.partition("Z.")
+        whole, _separator, part = text.partition("Z.")
         # Two generations of one second: the second one is later by a little.
         return calendar.timegm(time.strptime(whole.rstrip("Z"), "%Y%m%dT%H%M%S")) + int(part or 0) / 1000
     except ValueError:

@@ -82,7 +82,7 @@ def told(line: bytes) -> Told | None:
     if not _ITEM.match(line):
         return None
     item, digest, attributes = line.split(b"|", 2)
-    length, _, rest = attributes.partition(b"|")
+    length, _separator, rest = attributes.partition(b"|")
     time_, permissions, owner, group, name = rest.split(b"|", 4)
     kind = item[1:2]
     return Told(

@@ -78,7 +78,8 @@ def follow(
 
 
 def _lines(child: subprocess.Popen[bytes], tick: Callable[[int], None]) -> Iterator[bytes]:
-    assert child.stdout is not None  # noqa: S101 - it was asked for
+    if child.stdout is None:
+        raise AssertionError("it was asked for")
     descriptor = child.stdout.fileno()
     poll = select.poll()
     poll.register(descriptor, select.POLLIN | select.POLLHUP)

@@ -190,7 +190,8 @@ def place(target: Target, stage: Stage, record: Mapping[str, Any]) -> str:
     """
     folder = target.folder
     data = stage.data()
-    assert data is not None  # noqa: S101 - it has just been verified
+    if data is None:
+        raise AssertionError("it has just been verified")
     live = _look_at(target)
     if live is not None and not stat.S_ISDIR(live.st_mode):
         raise BackupError(f"{target.directory} is no directory")
@@ -215,7 +216,8 @@ def place(target: Target, stage: Stage, record: Mapping[str, Any]) -> str:
 def finish(target: Target, stage: Stage) -> bool:
     """Bring a placement to its end; tell whether the data is in its place. Raises OSError, NotBeneath, BackupError."""
     state = stage.read()
-    assert state is not None  # noqa: S101 - written before
+    if state is None:
+        raise AssertionError("written before")
     done = _finish_whole(target, stage, state) if target.scope == WHOLE else _finish_names(target, stage, state)
     if done:
         stage.remove()

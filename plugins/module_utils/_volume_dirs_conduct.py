@@ -7,6 +7,7 @@ from __future__ import annotations
 import bisect
 import contextlib
 import errno
+import functools
 import os
 import socket
 import stat
@@ -260,7 +261,7 @@ class Conduct:
 
     def _one_by_one(self, steps: Iterable[Step], action: Callable[[Step], None]) -> None:
         for step in steps:
-            self._try(step, action, step)
+            self._try(step, functools.partial(action, step))
             self._write_journal(self._folder(step))
 
     def _try(self, step: Step, action: Callable[..., Any], *arguments: Any) -> Any:

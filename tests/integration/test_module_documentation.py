@@ -28,7 +28,8 @@ def on_the_lab(module: str, **more: Any) -> list[dict[str, Any]]:
     tasks: list[dict[str, Any]] = json.loads(text)
     for task in tasks:
         name = f"clusterkit.storage.{module}"
-        task[name] = {**(task[name] or {}), **more}
+        if name in task:
+            task[name] = {**(task[name] or {}), **more}
     return tasks
 
 

@@ -9,6 +9,7 @@ import ssl
 import threading
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -86,10 +87,10 @@ def test_pages_come_to_one_list_also_when_they_expire(
         cluster.asked.clear()
         left = ["", "expired"]
 
-        def fate(_method: str, path: str, left: list[str] = left, always: bool = always) -> str:
+        def fate(left: list[str], always: bool, _method: str, path: str) -> str:
             return "expired" if always and "continue" in path else left.pop(0) if left else ""
 
-        cluster.fate = fate
+        cluster.fate = partial(fate, left, always)
         assert client(cluster).list_all(VOLUMES, lambda item: item["metadata"]["name"]).items == names
         if always and count > 2:
             assert "limit" not in cluster.asked[-1], "at last it is read as a whole"

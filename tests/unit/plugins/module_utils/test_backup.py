@@ -42,13 +42,16 @@ def test_a_slash_at_the_end_makes_no_difference() -> None:
         ({"name": "a..b", "server_dir": "/srv/a"}, "volumes[0].name"),
         ({"name": "", "server_dir": "/srv/a"}, "volumes[0].name"),
         ({"name": "a." * 130 + "a", "server_dir": "/srv/a"}, "volumes[0].name"),
-        ({"name": "a", "namespace": "_x", "server_dir": "/srv/a"},
-        "volumes[0].namespace: '_x' is not the name of a namespace"), ({"name": "a", "namespace": "a/b", "server_dir":
-        "/srv/a"}, "volumes[0].namespace"), ({"name": "a", "server_dir": "srv"},
-        "volumes[0].server_dir: \"srv\" is not an absolute path"), ({"name": "a", "server_dir": "/srv/../etc"},
-        'contains ".."'), ({"name": "a", "server_dir": "/"}, "is the root directory"),
+        (
+            {"name": "a", "namespace": "_x", "server_dir": "/srv/a"},
+            "volumes[0].namespace: '_x' is not the name of a namespace",
+        ),
+        ({"name": "a", "namespace": "a/b", "server_dir": "/srv/a"}, "volumes[0].namespace"),
+        ({"name": "a", "server_dir": "srv"}, 'volumes[0].server_dir: "srv" is not an absolute path'),
+        ({"name": "a", "server_dir": "/srv/../etc"}, 'contains ".."'),
+        ({"name": "a", "server_dir": "/"}, "is the root directory"),
     ],
-)  # fmt: skip
+)
 def test_wrong_volumes_are_named(item: dict[str, Any], words: str) -> None:
     (problem,) = _backup.read_volumes([item])[1]
     assert words in problem
@@ -64,7 +67,7 @@ def test_the_same_volume_twice_is_refused() -> None:
     [("/srv/a/backup", True), ("/srv", True), ("/srv/a", True), ("/srv/ab", False), ("sftp:host:/srv/a", False)],
 )
 def test_a_backup_never_lies_in_what_is_backed_up(repository: str, wrong: bool) -> None:
-    volumes, _ = _backup.read_volumes([{"name": "pv-1", "server_dir": "/srv/a"}])
+    volumes, _problems = _backup.read_volumes([{"name": "pv-1", "server_dir": "/srv/a"}])
     assert bool(_backup.overlap_problems(volumes, repository)) == wrong
 
 
@@ -102,12 +105,15 @@ def test_right_paths() -> None:
         ({"password": "x", "password_file": "/y"}, ["password: are given together: password, password_file"]),
         ({"password": ""}, ["password: is empty"]),
         ({"password": "x", "checksum": True}, ["checksum: restic reads"]),
-        ({"password": "x", "bandwidth": -1, "parallel": 0}, ["bandwidth: -1 is less than 0",
-        "parallel: 0 is less than 1"]), ({"password": "x", "nice": 20}, ["nice: 20 is not a number from 0 to 19"]),
+        (
+            {"password": "x", "bandwidth": -1, "parallel": 0},
+            ["bandwidth: -1 is less than 0", "parallel: 0 is less than 1"],
+        ),
+        ({"password": "x", "nice": 20}, ["nice: 20 is not a number from 0 to 19"]),
         ({"password": "x"}, []),
         ({"engine": "rsync"}, []),
     ],
-)  # fmt: skip
+)
 def test_settings(more: dict[str, Any], words: list[str]) -> None:
     problems = _backup_settings.of_arguments({"repository": "/backup", "unknown": 1, **more}).problems()
     assert len(problems) == len(words)

@@ -148,11 +148,14 @@ def test_a_tree_that_is_as_recorded(tree: Path) -> None:
         (lambda r: (r / "file").chmod(0o777), "file: has the mode 0777, not 0644", 0),
         (lambda r: os.utime(r / "file", (5, 5)), "file: has the time 5, not", 0),
         (lambda r: (r / "extra").write_text(""), ".: 8 files, directories and links are there, 7 were expected", 0),
-        (lambda r: ((r / "sub/link").unlink(), (r / "sub/link").symlink_to("other")), "sub/link: has another content",
-        1), (lambda r: ((r / "fifo").unlink(), (r / "fifo").write_text("")), "fifo: has the type files, not specials",
-        0),
+        (
+            lambda r: ((r / "sub/link").unlink(), (r / "sub/link").symlink_to("other")),
+            "sub/link: has another content",
+            1,
+        ),
+        (lambda r: ((r / "fifo").unlink(), (r / "fifo").write_text("")), "fifo: has the type files, not specials", 0),
     ],
-)  # fmt: skip
+)
 def test_every_difference_is_found(tree: Path, change: Any, words: str, damaged: int) -> None:
     (tree / "file").chmod(0o644)
     expected = entries(tree)

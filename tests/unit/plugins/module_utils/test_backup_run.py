@@ -342,7 +342,7 @@ def test_digests_that_no_list_has_are_computed(rsync: World) -> None:
 
 def test_locks_and_second_names(rsync: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_backup, "stamp", lambda _seconds: "20260101T000000Z")
-    names = [rsync.back_up().items[0]["generation"] for _ in range(3)]
+    names = [rsync.back_up().items[0]["generation"] for _number in range(3)]
     assert names == ["20260101T000000Z", "20260101T000000Z.1", "20260101T000000Z.2"]
     import fcntl
 

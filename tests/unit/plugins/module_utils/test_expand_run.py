@@ -22,7 +22,13 @@ CSI = {"csi": {"driver": "d", "volumeHandle": "h"}}
 
 
 def bound(
-    cluster: Cluster, name: str, *, size: str = "1Gi", source: Thing = NFS, storage_class: str = "gold", **spec: Any
+    cluster: Cluster,
+    name: str,
+    *,
+    size: str = "1Gi",
+    source: Thing | None = None,
+    storage_class: str = "gold",
+    **spec: Any,
 ) -> None:
     """A claim and its volume, both of this name; the class of the claim allows expansion."""
     if ("storageclasses", "", "gold") not in cluster.things:
@@ -34,7 +40,7 @@ def bound(
         spec={"storageClassName": storage_class, "volumeName": name, "resources": requests},
         status={"phase": "Bound", "capacity": {"storage": size}},
     )  # fmt: skip
-    content = {"capacity": {"storage": size}, "persistentVolumeReclaimPolicy": "Retain", **source, **spec}
+    content = {"capacity": {"storage": size}, "persistentVolumeReclaimPolicy": "Retain", **(source or NFS), **spec}
     content["claimRef"] = {"namespace": "shop", "name": name, "uid": uid}
     cluster.add("persistentvolumes", name, spec=content, status={"phase": "Bound"})
 
