@@ -20,6 +20,9 @@ from tests.documentation import contradictions
 
 from .cluster import BIN, PROVISIONER, ROOT, Cluster, environment, volume
 
+# Minutes of waiting for controllers.
+pytestmark = pytest.mark.long
+
 APPS = "/apis/apps/v1/namespaces"
 CLASSES = "/apis/storage.k8s.io/v1/storageclasses"
 NETWORKING = "/apis/networking.k8s.io/v1/namespaces"
