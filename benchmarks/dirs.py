@@ -23,14 +23,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.clusterkit.storage.plugins.module_utils import _plan
+
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from tests.import_name import register  # noqa: E402 (needs the path above)
-
-register()
-
-from ansible_collections.clusterkit.storage.plugins.module_utils import _plan  # noqa: E402 (needs the line above)
 
 CLUSTER = "6f0a3c52-8a9e-4b55-9a0e-2f1f7f1a9c11"
 ROUNDS = 3
