@@ -67,11 +67,18 @@ def write_image(
             tar.addfile(member, io.BytesIO(data))
 
 
-def write_all(folder: Path, busybox: Path, provisioner: Path | None) -> None:
-    """The images of the lab; without `provisioner`, the real one is to be pulled by the nodes."""
-    files = {"bin/busybox": busybox}
+def write_all(folder: Path, machine: Path, provisioner: Path | None) -> None:
+    """The images of the lab; without `provisioner`, the real one is to be pulled by the nodes.
+
+    The recycler is Debian's own shell, find and ls, as in the real image: it runs `find -mindepth 1 -delete`, which
+    Debian's busybox does not know, and busybox's shell would call its own find whatever stands in the PATH.
+    """
+    files = {"bin/busybox": machine / "busybox"}
     links = {f"bin/{applet}": "busybox" for applet in APPLETS}
-    write_image(folder / "busybox.tar", [BUSYBOX, RECYCLER], [], files, links)
+    write_image(folder / "busybox.tar", [BUSYBOX], [], files, links)
+    tree = machine / "recycler"
+    debian = {str(path.relative_to(tree)): path for path in sorted(tree.rglob("*")) if path.is_file()}
+    write_image(folder / "recycler.tar", [RECYCLER], [], debian, {"bin/sh": "/usr/bin/dash"})
     write_image(folder / "pause.tar", [PAUSE], ["/bin/busybox", "sleep", "2147483647"], files, {})
     web = ["/bin/busybox", "httpd", "-f", "-p", "80", "-h", "/usr/share/nginx/html"]
     write_image(folder / "web.tar", [WEB], web, files, links)

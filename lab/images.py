@@ -43,6 +43,12 @@ printf '[Match]\nName=eth0\n[Network]\nDHCP=yes\n' > "$1/etc/systemd/network/10-
 : > "$1/etc/machine-id"
 cp "$1"/boot/vmlinuz-* "$OUT/vmlinuz"; cp "$1"/boot/initrd.img-* "$OUT/initrd"; cp "$1/bin/busybox" "$OUT/busybox"
 chmod a+r "$OUT/vmlinuz" "$OUT/initrd" "$OUT/busybox"
+# The programs of the recycler's image with every library that they load.
+for program in dash find ls; do
+  for file in "/usr/bin/$program" $(chroot "$1" ldd "/usr/bin/$program" | grep -o '/[^ ]*'); do
+    mkdir -p "$OUT/recycler/${file%/*}"; cp -L "$1$file" "$OUT/recycler$file"
+  done
+done
 rm -f "$1"/boot/initrd.img-* "$1"/boot/vmlinuz-*
 # Through a bind mount that does not show the /proc and /sys which mmdebstrap has mounted below.
 mkdir "$OUT/root"; mount --bind "$1" "$OUT/root"
@@ -52,7 +58,7 @@ umount "$OUT/root"; rmdir "$OUT/root"
 
 
 def machine(suite: str) -> Path:
-    """Folder with disk.qcow2, vmlinuz, initrd, busybox and the ssh key of one Debian suite."""
+    """Folder with disk.qcow2, vmlinuz, initrd, busybox, recycler (a tree) and the ssh key of one Debian suite."""
 
     def build(out: Path) -> None:
         require("mmdebstrap", "mke2fs", "qemu-img", "ssh-keygen")
@@ -88,7 +94,7 @@ def payload(options: Options) -> Path:
             for name in names:
                 shutil.copy(folder / name, tree / "bin" / name)
         if provisioner:
-            containers.write_all(tree / "images", image / "busybox", provisioner / "provisioner")
+            containers.write_all(tree / "images", image, provisioner / "provisioner")
         size = sum(p.stat().st_size for p in tree.rglob("*")) // 2**20 + 64
         run(["mke2fs", "-q", "-t", "ext4", "-L", "payload", "-d", tree, out / "payload.img", f"{size}M"])
         shutil.rmtree(tree)

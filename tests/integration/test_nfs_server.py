@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import ansible.module_utils
 import pytest
 import yaml
 
@@ -218,8 +219,11 @@ def test_pod_writes_while_exports_are_changed_100_times(
     server, plane = restored.guest("server1"), restored.control_plane
     code = io.BytesIO()
     with tarfile.open(fileobj=code, mode="w") as tar:
-        base = "ansible_collections/clusterkit/storage/plugins/module_utils"
-        tar.add(ROOT / "plugins/module_utils", base, filter=lambda m: None if "__pycache__" in m.name else m)
+        for folder, name in (
+            (ROOT / "plugins/module_utils", "ansible_collections/clusterkit/storage/plugins/module_utils"),
+            (Path(ansible.module_utils.__path__[0]), "ansible/module_utils"),
+        ):
+            tar.add(folder, name, filter=lambda m: None if "__pycache__" in m.name else m)
     server.ssh("mkdir -p /tmp/code && tar -C /tmp/code -xf -", stdin=code.getvalue())
     server.put({"/tmp/change.py": textwrap.dedent(CHANGE)}, "true")  # noqa: S108 - of the guest
     plane.request("POST", "/api/v1/namespaces/default/pods", yaml.safe_load(POD))
