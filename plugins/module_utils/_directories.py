@@ -1,6 +1,6 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A list of directories with owner, group and mode: of the directories themselves, never of what they hold.
+"""A list of directories with owner, group, mode and SELinux type: their own, never those of what they hold.
 
 Exported directories are writable for strangers. Everything is therefore done through open descriptors, one
 component after the other without following links, so that nobody can put a link in the way.
@@ -9,6 +9,7 @@ component after the other without following links, so that nobody can put a link
 from __future__ import annotations
 
 import contextlib
+import errno
 import grp
 import os
 import pwd
@@ -26,6 +27,10 @@ PARENT_MODE = 0o755
 DEFAULT_MODE = "0755"
 MAX_ID = 2**32 - 2
 _MODE = re.compile(r"0?[0-7]{3,4}")
+_SETYPE = re.compile(r"[A-Za-z][A-Za-z0-9_.]*")
+# user:role:type[:range], see selinux(8); the kernel ends it with a NUL.
+_CONTEXT = "security.selinux"
+SELINUX = Path("/sys/fs/selinux/enforce")
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -34,19 +39,21 @@ class Attributes:
     uid: int
     gid: int
     mode: int
+    setype: str = ""  # empty: SELinux is off, or nothing was asked of it
 
     def words(self) -> dict[str, Any]:
-        return {
+        words = {
             "owner": _name(self.uid, _user_name),
             "group": _name(self.gid, _group_name),
             "mode": f"{self.mode:04o}",
             "uid": self.uid,
             "gid": self.gid,
         }
+        return {**words, "setype": self.setype} if self.setype else words
 
     def __str__(self) -> str:
         words = self.words()
-        return f"{words['owner']}:{words['group']} {words['mode']}"
+        return " ".join([f"{words['owner']}:{words['group']}", words["mode"], *([self.setype] if self.setype else [])])
 
 
 @dataclass(frozen=True)
@@ -93,7 +100,8 @@ def make_plan(items: Sequence[Mapping[str, Any]], *, check_mode: bool = False, m
     for directory in sorted((entry for entry in directories if entry), key=lambda entry: entry.path.count("/")):
         try:
             real_path, missing = _look_for(directory.path)
-            found = None if missing else _attributes(real_path)
+            asked = directory.wanted is not None and bool(directory.wanted.setype)
+            found = None if missing else _attributes(real_path, setype=asked)
         except ValueError as error:
             plan.problems.append(f"{directory.label}.path: {error}")
             continue
@@ -127,6 +135,11 @@ def list_problems(items: Sequence[Mapping[str, Any]]) -> list[str]:
         mode = read_mode(item.get("mode", DEFAULT_MODE))
         if isinstance(mode, str):
             problems.append(f"{label}.mode: {mode}")
+        setype = item.get("setype") or ""
+        if setype and not _SETYPE.fullmatch(setype):
+            problems.append(
+                f'{label}.setype: "{setype}" is not the name of an SELinux type such as public_content_rw_t'
+            )
         for key in ("owner", "group"):
             name = str(item.get(key, "root"))
             if name.isdigit() and int(name) > MAX_ID:
@@ -153,7 +166,8 @@ def _read(number: int, item: Mapping[str, Any], plan: Plan, *, check_mode: bool)
         return None
     if uid is None or gid is None or not isinstance(mode, int):
         return Directory(item["path"], None, number)
-    return Directory(item["path"], Attributes(uid, gid, mode), number)
+    setype = (item.get("setype") or "") if SELINUX.exists() else ""
+    return Directory(item["path"], Attributes(uid, gid, mode, setype), number)
 
 
 def path_problem(path: str) -> str | None:
@@ -219,9 +233,19 @@ def _refuse_risky_link(link: str, folder: str) -> None:
         raise ValueError(f"{link} is a symbolic link in a directory that others can write to")
 
 
-def _attributes(path: str) -> Attributes:
+def _attributes(path: str, *, setype: bool) -> Attributes:
+    """Raises ValueError if the SELinux type is asked for and there is none."""
     found = Path(path).lstat()
-    return Attributes(found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode))
+    try:
+        context = os.getxattr(path, _CONTEXT, follow_symlinks=False) if setype else b""
+    except OSError as error:
+        raise ValueError(f"{path} has no SELinux context: {error.strerror}") from error
+    return Attributes(found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode), _type_of(context))
+
+
+def _type_of(context: bytes) -> str:
+    parts = context.decode(errors="replace").rstrip("\0").split(":")
+    return parts[2] if len(parts) > 2 else ""
 
 
 def apply(step: Step) -> None:
@@ -269,6 +293,22 @@ def _set_attributes(descriptor: int, wanted: Attributes) -> None:
     # After chown, which may clear setuid and setgid.
     if stat.S_IMODE(os.fstat(descriptor).st_mode) != wanted.mode:
         os.fchmod(descriptor, wanted.mode)
+    if wanted.setype:
+        _set_type(descriptor, wanted.setype)
+
+
+def _set_type(descriptor: int, wanted: str) -> None:
+    """Give a directory another type, keeping the rest of its context."""
+    context = os.getxattr(descriptor, _CONTEXT)
+    if _type_of(context) == wanted:
+        return
+    user, role, _type, *level = context.decode().rstrip("\0").split(":", 3)
+    try:
+        os.setxattr(descriptor, _CONTEXT, ":".join([user, role, wanted, *level]).encode() + b"\0")
+    except OSError as error:
+        if error.errno == errno.EINVAL:
+            raise OSError(errno.EINVAL, f'the SELinux policy of this host has no type "{wanted}"') from error
+        raise
 
 
 # --- users and groups --------------------------------------------------------------------------------------

@@ -1,16 +1,17 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Directories with owner, group and mode, as a whole list."""
+"""Directories with owner, group, mode and SELinux type, as a whole list."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: nfs_directories
-short_description: Make directories with owner, group and mode
+short_description: Make directories with owner, group, mode and SELinux type
 version_added: 0.1.0
 description:
-  - Takes a whole list of directories, checks all of it, then makes the missing ones and sets owner, group and mode.
+  - Takes a whole list of directories, checks all of it, then makes the missing ones and sets owner, group, mode
+    and, where asked, the SELinux type.
   - Only the directories themselves are changed, never what they hold, and none is ever removed.
   - Missing parents are made too, with owner root, group root and mode 0755, and are listed in the result.
   - Nothing is changed when anything in the list is wrong. A symbolic link or a file
@@ -57,10 +58,18 @@ options:
           - A number without quotes is refused, because YAML may have converted it.
         type: raw
         default: "0755"
+      setype:
+        description:
+          - SELinux type of the directory, for example V(public_content_rw_t). Without it the type is left alone; on a
+            host without SELinux it has no effect.
+          - It is not recorded in the policy, so relabelling the whole host takes it away until the next run. See
+            M(community.general.sefcontext) to record it.
+        type: str
 author:
   - The clusterkit.storage authors (@clusterkit)
 seealso:
   - module: clusterkit.storage.nfs_exports
+  - module: community.general.sefcontext
 """
 
 EXAMPLES = r"""
@@ -106,6 +115,10 @@ directories:
     gid:
       description: Number of the group.
       type: int
+    setype:
+      description: SELinux type.
+      type: str
+      returned: when it was asked for and SELinux is on
     msg:
       description: Why this directory could not be made or changed.
       type: str
@@ -135,6 +148,7 @@ ARGUMENT_SPEC = {
             "owner": {"type": "str", "default": "root"},
             "group": {"type": "str", "default": "root"},
             "mode": {"type": "raw", "default": "0755"},
+            "setype": {"type": "str"},
         },
     },
 }

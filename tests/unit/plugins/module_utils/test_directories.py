@@ -258,6 +258,75 @@ def test_what_fails_is_told_and_the_rest_is_done(tmp_path: Path, monkeypatch: py
     assert [(entry["changed"], "msg" in entry) for entry in outcome.directories] == [(False, True), (True, False)]
 
 
+@pytest.fixture
+def selinux(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel without SELinux keeps the contexts too; only this file tells one that it is on."""
+    (tmp_path / "enforce").write_text("1")
+    monkeypatch.setattr(_directories, "SELINUX", tmp_path / "enforce")
+
+
+CONTEXT = "security.selinux"
+
+
+@needs_root
+@pytest.mark.usefixtures("selinux")
+@pytest.mark.parametrize("level", ["", ":s0", ":s0:c1,c2"])
+def test_selinux_type_changes_and_the_rest_of_the_context_does_not(tmp_path: Path, level: str) -> None:
+    for name in ("a", "a/below"):
+        (tmp_path / name).mkdir(mode=0o755)
+        os.setxattr(tmp_path / name, CONTEXT, f"system_u:object_r:default_t{level}\0".encode())
+    wanted = {**item(tmp_path / "a"), "setype": "public_content_rw_t"}
+    predicted = run(wanted, check_mode=True)
+    done = run(wanted)
+    assert done.changed
+    assert predicted.diff == done.diff
+    assert "default_t" in done.diff["before"]
+    assert done.directories[0]["setype"] == "public_content_rw_t"
+    assert os.getxattr(tmp_path / "a", CONTEXT) == f"system_u:object_r:public_content_rw_t{level}\0".encode()
+    assert os.getxattr(tmp_path / "a/below", CONTEXT) == f"system_u:object_r:default_t{level}\0".encode()
+    assert not run(wanted).changed
+    assert not run(item(tmp_path / "a")).changed, "not asked for, so left alone"
+
+
+@pytest.mark.usefixtures("selinux")
+def test_what_selinux_does_not_know_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").mkdir(mode=0o755)
+    monkeypatch.setattr(_directories.os, "getxattr", lambda *_a, **_k: b"system_u:object_r:default_t:s0\0")
+
+    def unknown(*_arguments: Any) -> None:
+        raise OSError(22, "Invalid argument")
+
+    monkeypatch.setattr(_directories.os, "setxattr", unknown, raising=False)
+    wanted = {**item(tmp_path / "a"), "setype": "no_such_t"}
+    outcome = _directories.ensure_directories([wanted], check_mode=False)
+    assert outcome.problems == [f'{tmp_path}/a: the SELinux policy of this host has no type "no_such_t"']
+    assert outcome.directories[0]["setype"] == "default_t"
+
+    def denied(*_arguments: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(_directories.os, "setxattr", denied)
+    outcome = _directories.ensure_directories([wanted], check_mode=False)
+    assert outcome.problems == [f"{tmp_path}/a: Permission denied"]
+
+
+@pytest.mark.usefixtures("selinux")
+def test_a_directory_without_a_context_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir(mode=0o755)
+    assert refusal({**item(tmp_path / "a"), "setype": "nfs_t"}) == [
+        f"directories[0].path: {tmp_path}/a has no SELinux context: No data available"
+    ]
+
+
+def test_selinux_type_has_no_effect_where_it_is_off_and_its_name_is_checked(tmp_path: Path) -> None:
+    run({**item(tmp_path / "a"), "setype": "public_content_rw_t"})
+    assert not run({**item(tmp_path / "a"), "setype": None}).changed
+    assert refusal({**item(tmp_path / "a"), "setype": "system_u:object_r:nfs_t:s0"}) == [
+        'directories[0].setype: "system_u:object_r:nfs_t:s0" is not the name of an SELinux type such as '
+        "public_content_rw_t"
+    ]
+
+
 names = st.lists(st.sampled_from("abc"), min_size=1, max_size=3).map("/".join)
 modes = st.builds("{}7{}".format, st.sampled_from("01234567"), st.sampled_from(["00", "55", "77", "41"]))
 
