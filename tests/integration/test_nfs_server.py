@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import ansible.module_utils
+import ansible
 import pytest
 import yaml
 
@@ -219,9 +219,10 @@ def test_pod_writes_while_exports_are_changed_100_times(
     server, plane = restored.guest("server1"), restored.control_plane
     code = io.BytesIO()
     with tarfile.open(fileobj=code, mode="w") as tar:
+        core = Path(ansible.__path__[0])
         for folder, name in (
             (ROOT / "plugins/module_utils", "ansible_collections/clusterkit/storage/plugins/module_utils"),
-            (Path(ansible.module_utils.__path__[0]), "ansible/module_utils"),
+            *((core / name, f"ansible/{name}") for name in ("__init__.py", "release.py", "module_utils")),
         ):
             tar.add(folder, name, filter=lambda m: None if "__pycache__" in m.name else m)
     server.ssh("mkdir -p /tmp/code && tar -C /tmp/code -xf -", stdin=code.getvalue())
