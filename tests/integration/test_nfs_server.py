@@ -222,7 +222,7 @@ def test_pod_writes_while_exports_are_changed_100_times(
         core = Path(ansible.__path__[0])
         for folder, name in (
             (ROOT / "plugins/module_utils", "ansible_collections/clusterkit/storage/plugins/module_utils"),
-            *((core / name, f"ansible/{name}") for name in ("__init__.py", "release.py", "module_utils")),
+            *((core / name, f"ansible/{name}") for name in ("__init__.py", "_vendor", "release.py", "module_utils")),
         ):
             tar.add(folder, name, filter=lambda m: None if "__pycache__" in m.name else m)
     server.ssh("mkdir -p /tmp/code && tar -C /tmp/code -xf -", stdin=code.getvalue())
