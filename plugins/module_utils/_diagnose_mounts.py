@@ -19,14 +19,16 @@ from ansible_collections.clusterkit.storage.plugins.module_utils import _mount_o
 from ansible_collections.clusterkit.storage.plugins.module_utils._diagnose_facts import (
     Facts,
     Finding,
+    finding,
+    sources_of,
+)
+from ansible_collections.clusterkit.storage.plugins.module_utils._diagnose_objects import (
     Object,
     Source,
     entries,
     few,
-    finding,
     full_name,
     phase_of,
-    sources_of,
     text,
     texts,
 )

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 from ansible_collections.clusterkit.storage.plugins.module_utils import (
     _diagnose,
-    _diagnose_claims,
     _diagnose_facts,
+    _diagnose_fit,
     _diagnose_mounts,
+    _diagnose_objects,
     _diagnose_pods,
 )
 from ansible_collections.clusterkit.storage.plugins.module_utils._diagnose import Target, diagnose
@@ -1124,10 +1125,10 @@ def test_places_are_those_of_probable_answers() -> None:
 def test_the_source_of_a_volume() -> None:
     attributes = {"server": "nfs1", "share": "/srv/", "subDir": "a"}
     csi = {"csi": {"driver": "nfs.csi.k8s.io", "volumeAttributes": attributes}}
-    source = _diagnose_facts.source_of(csi, "pv")
+    source = _diagnose_objects.source_of(csi, "pv")
     assert source is not None
     assert source.what == "nfs1:/srv/a"
-    assert _diagnose_facts.source_of({"hostPath": {"path": "/x"}}, "pv") is None
+    assert _diagnose_objects.source_of({"hostPath": {"path": "/x"}}, "pv") is None
     inline = {"metadata": {}, "spec": {"volumes": [{"name": "v", "nfs": {"server": "s", "path": "/p"}}]}}
     assert [one.what for _name, one in _diagnose_facts.sources_of(inline, Facts())] == ["s:/p"]
 
@@ -1145,7 +1146,7 @@ def test_the_source_of_a_volume() -> None:
     ],
 )
 def test_selectors_by_expressions(expression: dict[str, Any], fits: bool) -> None:
-    assert _diagnose_facts.selects({"matchExpressions": [expression]}, {"a": "1"}) is fits
+    assert _diagnose_objects.selects({"matchExpressions": [expression]}, {"a": "1"}) is fits
 
 
 @pytest.mark.parametrize(
@@ -1259,8 +1260,8 @@ names = st.text("abcdefghijklmnopqrstuvwxyz0123456789-.", min_size=1, max_size=6
 )
 def test_a_claim_that_a_free_volume_fits_is_not_spoken_of(volumes: list[dict[str, Any]], name: str) -> None:
     wanted = claim(name, size="1Gi")
-    wish = _diagnose_claims.Wish.of(wanted)
-    fits = [one for one in volumes if not _diagnose_claims.failed_criteria(wish, _diagnose_facts.Offer.of(one))]
+    wish = _diagnose_fit.Wish.of(wanted)
+    fits = [one for one in volumes if not _diagnose_fit.failed_criteria(wish, _diagnose_objects.Offer.of(one))]
     found = diagnose(facts(claims=[wanted], volumes=volumes, pods=[], services=[]))
     assert bool(found) is not bool(fits)
 
