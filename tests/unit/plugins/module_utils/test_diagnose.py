@@ -190,6 +190,14 @@ def facts(**more: Any) -> Facts:
     return replace(healthy, **more)
 
 
+def left_volume(phase: str, policy: str, *, by: str = "", status: Any = None, **more: Any) -> Facts:
+    """A volume whose claim is gone, made by hand or by a provisioner, and nothing that uses it."""
+    made = {"annotations": {"pv.kubernetes.io/provisioned-by": by}} if by else {}
+    said = {"status": status} if status else {}
+    one = volume(phase=phase, policy=policy, claimRef=held_by(), **made, **said)
+    return facts(**{"claims": [], "pods": [], "services": [], "volumes": [one], **more})
+
+
 def waiting_pod(*events: Any, **more: Any) -> Facts:
     """A pod whose containers wait for the mount."""
     volumes = [volume(phase="Bound", claimRef=held_by(), mountOptions=more.pop("options", ["hard"]))]
@@ -783,10 +791,9 @@ CASES: list[tuple[str, str, str, Facts]] = [
         "recycler-image",
         "certain",
         "gets no image",
-        facts(
-            claims=[],
-            services=[],
-            volumes=[volume(phase="Released", policy="Recycle", claimRef=held_by())],
+        left_volume(
+            "Released",
+            "Recycle",
             pods=[
                 pod(
                     "recycler-for-pv",
@@ -806,92 +813,38 @@ CASES: list[tuple[str, str, str, Facts]] = [
         "recycler-image",
         "certain",
         "policy Retain",
-        facts(
-            claims=[],
-            pods=[],
-            services=[],
-            volumes=[volume(phase="Failed", policy="Recycle", claimRef=held_by())],
-            events=[event("pv", "RecyclerPod", "Recycler pod: Failed to pull image x")],
-        ),
+        left_volume("Failed", "Recycle", events=[event("pv", "RecyclerPod", "Recycler pod: Failed to pull image x")]),
     ),
     (
         "volume-failed-no-deleter",
         "certain",
         "made by hand",
-        facts(
-            claims=[],
-            pods=[],
-            services=[],
-            volumes=[
-                volume(
-                    phase="Failed",
-                    policy="Delete",
-                    claimRef=held_by(),
-                    status={"message": "error getting deleter volume plugin for volume"},
-                )
-            ],
-        ),
+        left_volume("Failed", "Delete", status={"message": "error getting deleter volume plugin for volume"}),
     ),
     (
         "volume-failed-recycle",
         "certain",
         "could not empty it",
-        facts(claims=[], pods=[], services=[], volumes=[volume(phase="Failed", policy="Recycle", claimRef=held_by())]),
+        left_volume("Failed", "Recycle"),
     ),
     (
         "volume-failed",
         "certain",
         "deletion went wrong",
-        facts(
-            claims=[],
-            pods=[],
-            services=[],
-            volumes=[
-                volume(
-                    phase="Failed",
-                    policy="Delete",
-                    annotations={"pv.kubernetes.io/provisioned-by": OURS},
-                    claimRef=held_by(),
-                )
-            ],
-        ),
+        left_volume("Failed", "Delete", by=OURS),
     ),
     (
         "released-delete-without-provisioner",
         "certain",
         "destroys the data",
-        facts(
-            claims=[],
-            pods=[],
-            services=[],
-            provisioners={OURS: "stopped"},
-            volumes=[
-                volume(
-                    phase="Released",
-                    policy="Delete",
-                    annotations={"pv.kubernetes.io/provisioned-by": OURS},
-                    claimRef=held_by(),
-                )
-            ],
-        ),
+        left_volume("Released", "Delete", by=OURS, provisioners={OURS: "stopped"}),
     ),
     (
         "volume-delete-failed",
         "certain",
         "cannot delete it",
-        facts(
-            claims=[],
-            pods=[],
-            services=[],
-            events=[event("pv", "VolumeFailedDelete", "storageclass not found")],
-            volumes=[
-                volume(
-                    phase="Released",
-                    policy="Delete",
-                    annotations={"pv.kubernetes.io/provisioned-by": OURS},
-                    claimRef=held_by(),
-                )
-            ],
+        left_volume(
+            "Released", "Delete", by=OURS, events=[event("pv", "VolumeFailedDelete", "storageclass not found")]
         ),
     ),
     # Services and manifests.
