@@ -308,7 +308,7 @@ def test_limits_are_for_nfs_volumes_whose_claims_get_their_size() -> None:
 
 
 def test_a_choice_without_size_is_refused_and_names_what_is_missing() -> None:
-    with pytest.raises(ValueError, match="^no size is given$"):
+    with pytest.raises(ValueError, match=r"^no size is given$"):
         _expand.choose([claim()], named=None, selection={"names": ["*"]}, size=None)
     found, _missing = _expand.choose(
         [claim(), claim(name="other")], named=None, selection={"names": ["oth*"]}, size="1Gi"

@@ -94,5 +94,5 @@ def test_names_get_their_addresses_and_canonical_names_too(monkeypatch: pytest.M
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     addresses, failed = _export_host.resolve(["Alpha", "long", "gone"], 20)
-    assert addresses == dict.fromkeys(["Alpha", "alpha.example.com"], ["10.0.0.1", "10.0.0.2"])
+    assert addresses == {name: ["10.0.0.1", "10.0.0.2"] for name in ("Alpha", "alpha.example.com")}
     assert failed == {"long": "label too long", "gone": "no such name"}

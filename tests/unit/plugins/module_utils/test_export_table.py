@@ -124,9 +124,8 @@ def clashes(listed: list[dict[str, Any]], foreign: str, **links: str) -> list[st
     exports, wrong = _export_list.read_list(listed, allow_world=True, dialect=_export_options.NEWEST)
     assert wrong == []
     file = _export_table.read_foreign("/etc/exports", foreign, _export_options.NEWEST)
-    return _export_table.clashes(
-        exports, [file], Rules(Clients({}), {f"/{name}": path for name, path in links.items()})
-    )
+    rules = Rules(Clients({}), {f"/{name}": path for name, path in links.items()})
+    return _export_table.clashes(exports, [file], rules)
 
 
 def export(path: str, *clients: str) -> dict[str, Any]:
@@ -156,7 +155,7 @@ def test_a_foreign_file_is_read_by_what_this_version_knows() -> None:
     old = dataclasses.replace(_export_options.NEWEST, version=(2, 6, 2))
     file = _export_table.read_foreign("/etc/exports", "/a h(rw,xprtsec=tls)\n/b (rw)\n", old)
     assert "needs nfs-utils 2.6.3" in file.warnings()[0]
-    assert file.warnings()[1].endswith("these exports are lost: /a to h, /b to *")
+    assert file.warnings()[-1].endswith("these exports are lost: /a to h, /b to *")
 
 
 def test_a_table_is_shown_an_export_a_line() -> None:

@@ -310,7 +310,7 @@ def test_a_volume_that_was_recycled_is_known_from_the_listing(tmp_path: Path) ->
 
 
 def test_what_a_recovery_needs_is_said(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="^recover: is needed, with what the nodes told$"):
+    with pytest.raises(ValueError, match=r"^recover: is needed, with what the nodes told$"):
         plan("recover", str(tmp_path), None)
-    with pytest.raises(ValueError, match="^max_changes: for recover give a count: its steps concern mounts and pods"):
+    with pytest.raises(ValueError, match=r"^max_changes: for recover give a count: its steps concern mounts and pods"):
         plan("recover", str(tmp_path), {"nodes": "x"}, max_changes="10%")
