@@ -192,9 +192,8 @@ def facts(**more: Any) -> Facts:
 
 def left_volume(phase: str, policy: str, *, by: str = "", status: Any = None, **more: Any) -> Facts:
     """A volume whose claim is gone, made by hand or by a provisioner, and nothing that uses it."""
-    made = {"annotations": {"pv.kubernetes.io/provisioned-by": by}} if by else {}
-    said = {"status": status} if status else {}
-    one = volume(phase=phase, policy=policy, claimRef=held_by(), **made, **said)
+    made = {"pv.kubernetes.io/provisioned-by": by} if by else {}
+    one = volume(phase=phase, policy=policy, claimRef=held_by(), annotations=made, status=status or {})
     return facts(**{"claims": [], "pods": [], "services": [], "volumes": [one], **more})
 
 

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ansible_collections.clusterkit.storage.plugins.module_utils import _nfsmount_conf
@@ -185,7 +186,7 @@ def test_a_setting_and_its_opposite_are_the_same_name() -> None:
 
 
 def test_what_is_right_is_read_and_servers_are_compared_without_regard_to_case() -> None:
-    given = [{"options": ["soft"]}, {"options": ["timeo=50"], "server": "NFS1"}]
+    given: list[dict[str, Any]] = [{"options": ["soft"]}, {"options": ["timeo=50"], "server": "NFS1"}]
     defaults, problems = _nfsmount_conf.read_defaults(given)
     assert problems == []
     assert defaults == [Default(("soft",)), Default(("timeo=50",), server="NFS1")]
