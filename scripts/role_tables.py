@@ -19,6 +19,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- variables: written by `make docs-tables` -->", "<!-- end of variables -->"
 Options = dict[str, dict[str, Any]]
+NAME = r"([a-z0-9]+_[a-z0-9_]+)(?: \(([^)]*)\))?"  # of a variable, in the header of a playbook
 
 
 def plain(text: str) -> str:
@@ -85,16 +86,29 @@ def readme(role: Path) -> str:
     return "\n".join([before + BEGIN, "", "## Variables", "", *tables(specs(role), 3), "", END + after])
 
 
+def variables_of_header(playbook: Path) -> Iterator[tuple[str, str]]:
+    """Each variable of a header comment with its meaning; those "as in" another playbook are left to that one."""
+    header = playbook.read_text().partition("\n- name:")[0]
+    for lead, block in re.findall(r"^# (\S.*)\n((?:#   .*\n?)+)", header, re.MULTILINE):
+        if lead.startswith("Tags"):
+            continue
+        for names, words in re.findall(r"^#   (\S.*?)(?: {2,}(\S.*))?$", re.sub(r"\n# {8,}", " ", block), re.MULTILINE):
+            if words.startswith("as in ") or not re.fullmatch(rf"{NAME}(?:, {NAME})*,?", names):
+                continue
+            for name, example in re.findall(NAME, names):
+                # A list of mere names: what is above it is said of each.
+                meaning = words or re.split("[,;:]", lead)[0] + (f" ({example})" if example else "")
+                yield name, meaning.rstrip(":")
+
+
 def playbook_variables() -> Iterator[str]:
     """The variables in the header comments of the playbooks, each once."""
     yield from ("| variable | playbook | meaning (default) |", "|---|---|---|")
     seen = set()
     for playbook in sorted((ROOT / "playbooks").glob("*.yml")):
-        header = playbook.read_text().partition("\n- name:")[0]
-        for name, words in re.findall(r"^#   ([a-z]\w+) {2,}(.*(?:\n# {10,}.*)*)", header, re.MULTILINE):
+        for name, meaning in variables_of_header(playbook):
             if name not in seen:
                 seen.add(name)
-                meaning = re.sub(r"\n# +", " ", words)
                 yield f"| `{name}` | {playbook.stem} | {meaning} |"
 
 

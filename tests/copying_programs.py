@@ -13,6 +13,7 @@ import shutil
 import stat
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,20 @@ def _copy_tree(source: Path, target: Path) -> None:
     for path, found in _backup_files.walk(f"{source}/."):
         if stat.S_ISDIR(found.st_mode) and os.fsdecode(path).split("/")[0] != ".clusterkit":
             shutil.copystat(os.path.join(source, os.fsdecode(path)), os.path.join(target, os.fsdecode(path)))  # noqa: PTH118 - as text
+
+
+@dataclass(frozen=True)
+class _Call:
+    """One call of restic, and where what it says goes."""
+
+    arguments: list[str]
+    snapshots: list[dict[str, Any]]  # of its repository
+    here: Path
+    stage: Path  # the folder with the files beside the data
+    line: Callable[[bytes], None]
+
+    def after(self, word: str) -> str:
+        return self.arguments[self.arguments.index(word) + 1]
 
 
 class Programs:
@@ -150,32 +165,29 @@ class Programs:
             )
         if self.passwords[repository] != password:
             return Ended(1, "Fatal: wrong password or no key found\n")
-        there = self.snapshots[repository]
         work = {
             "backup": self._backup, "snapshots": self._snapshots, "tag": self._tag, "forget": self._forget,
             "ls": self._ls, "dump": self._dump, "restore": self._restore,
         }.get(arguments[0])  # fmt: skip
         if work is not None:
-            work(arguments, there, here, argv[where - 1], line)
+            work(_Call(arguments, self.snapshots[repository], here, Path(argv[where - 1]), line))
         return Ended(0, "")
 
-    def _backup(
-        self, arguments: list[str], there: list[dict[str, Any]], here: Path, stage: str, line: Callable[[bytes], None]
-    ) -> None:
+    def _backup(self, call: _Call) -> None:
         number = hashlib.sha256(f"{len(self.calls)}".encode()).hexdigest()
-        dry = "--dry-run" in arguments
-        files = [found for _path, found in _backup_files.walk(str(here) + "/.") if stat.S_ISREG(found.st_mode)]
+        dry = "--dry-run" in call.arguments
+        files = [found for _path, found in _backup_files.walk(str(call.here) + "/.") if stat.S_ISREG(found.st_mode)]
         if not dry:
             place = self.store / number
-            _copy_tree(here, place / "data")
+            _copy_tree(call.here, place / "data")
             for name in ("objects.json", "objects-original.json", "manifest.json"):
-                shutil.copy2(Path(stage, name), place)
-            tags = [arguments[index + 1] for index, word in enumerate(arguments) if word == "--tag"]
+                shutil.copy2(call.stage / name, place)
+            tags = [call.arguments[index + 1] for index, word in enumerate(call.arguments) if word == "--tag"]
             when = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime())}.{len(self.calls):09d}Z"
-            there.append({"id": number, "time": when, "tags": tags})
-        line(b"no json")
-        line(json.dumps({"message_type": "status", "files_done": 1, "bytes_done": 5}).encode())
-        line(b'{"message_type":"other"}')
+            call.snapshots.append({"id": number, "time": when, "tags": tags})
+        call.line(b"no json")
+        call.line(json.dumps({"message_type": "status", "files_done": 1, "bytes_done": 5}).encode())
+        call.line(b'{"message_type":"other"}')
         summary: dict[str, Any] = {
             f"{what}_{state}": 0 for what in ("files", "dirs") for state in ("new", "changed", "unmodified")
         }
@@ -183,54 +195,31 @@ class Programs:
             message_type="summary", files_new=len(files) + 3, total_files_processed=len(files) + 3, data_added=7,
             total_bytes_processed=sum(found.st_size for found in files), snapshot_id="" if dry else number[:8],
         )  # fmt: skip
-        line(json.dumps(summary).encode())
+        call.line(json.dumps(summary).encode())
 
-    def _snapshots(
-        self, arguments: list[str], there: list[dict[str, Any]], _here: Path, _stage: str, line: Callable[[bytes], None]
-    ) -> None:
-        tag = arguments[arguments.index("--tag") + 1]
-        line(json.dumps([one for one in there if tag in one["tags"]]).encode())
+    def _snapshots(self, call: _Call) -> None:
+        tag = call.after("--tag")
+        call.line(json.dumps([one for one in call.snapshots if tag in one["tags"]]).encode())
 
-    def _tag(
-        self,
-        arguments: list[str],
-        there: list[dict[str, Any]],
-        _here: Path,
-        _stage: str,
-        _line: Callable[[bytes], None],
-    ) -> None:
-        tag = arguments[arguments.index("--add") + 1]
+    def _tag(self, call: _Call) -> None:
+        tag = call.after("--add")
         new = f"{'f' * 60}{len(self.calls):04}"
-        for one in there:
-            if one["id"].startswith(arguments[-1]):
+        for one in call.snapshots:
+            if one["id"].startswith(call.arguments[-1]):
                 (self.store / one["id"]).rename(self.store / new)
                 one.update(original=one["id"], id=new, tags=[*one["tags"], tag])
 
-    def _forget(
-        self,
-        arguments: list[str],
-        there: list[dict[str, Any]],
-        _here: Path,
-        _stage: str,
-        _line: Callable[[bytes], None],
-    ) -> None:
-        there[:] = [one for one in there if one["id"] not in arguments]
+    def _forget(self, call: _Call) -> None:
+        call.snapshots[:] = [one for one in call.snapshots if one["id"] not in call.arguments]
 
-    def _ls(
-        self,
-        arguments: list[str],
-        _there: list[dict[str, Any]],
-        _here: Path,
-        _stage: str,
-        line: Callable[[bytes], None],
-    ) -> None:
-        line(b'{"struct_type":"snapshot"}')
-        line(b"no json")
-        for path, found in _backup_files.walk(str(self.store / arguments[-1])):
+    def _ls(self, call: _Call) -> None:
+        call.line(b'{"struct_type":"snapshot"}')
+        call.line(b"no json")
+        for path, found in _backup_files.walk(str(self.store / call.arguments[-1])):
             text = path.decode("utf-8", "replace")
             kind = _backup_files.type_of(found.st_mode)
             bits = found.st_mode & 0o777
-            line(
+            call.line(
                 json.dumps(
                     {
                         "struct_type": "node", "path": "/" if text == "." else f"/{text}", "type": _TYPES[kind],
@@ -240,30 +229,16 @@ class Programs:
                 ).encode()
             )  # fmt: skip
 
-    def _dump(
-        self,
-        arguments: list[str],
-        _there: list[dict[str, Any]],
-        _here: Path,
-        _stage: str,
-        line: Callable[[bytes], None],
-    ) -> None:
-        line((self.store / arguments[-2] / arguments[-1].strip("/")).read_bytes())
+    def _dump(self, call: _Call) -> None:
+        call.line((self.store / call.arguments[-2] / call.arguments[-1].strip("/")).read_bytes())
 
-    def _restore(
-        self,
-        arguments: list[str],
-        _there: list[dict[str, Any]],
-        here: Path,
-        _stage: str,
-        _line: Callable[[bytes], None],
-    ) -> None:
-        place = self.store / arguments[-1]
-        for index, word in enumerate(arguments):
+    def _restore(self, call: _Call) -> None:
+        place = self.store / call.arguments[-1]
+        for index, word in enumerate(call.arguments):
             if word == "--include":
-                path = arguments[index + 1].replace("\\", "").strip("/")
+                path = call.arguments[index + 1].replace("\\", "").strip("/")
                 if (place / path).is_dir():
-                    _copy_tree(place / path, here / path)
+                    _copy_tree(place / path, call.here / path)
                 else:
-                    (here / path).parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copy2(place / path, here / path, follow_symlinks=False)
+                    (call.here / path).parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copy2(place / path, call.here / path, follow_symlinks=False)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from ansible_collections.clusterkit.storage.plugins.module_utils._pods import PodSet
-from ansible_collections.clusterkit.storage.plugins.module_utils._recover import Host
+from ansible_collections.clusterkit.storage.plugins.module_utils._recover_facts import Host
 
 NOW = "2026-01-01T12:00:00Z"
 OVER, LEAVING = "2026-01-01T11:59:00Z", "2026-01-01T12:00:30Z"

@@ -12,16 +12,22 @@ import contextlib
 import json
 import random
 import re
-import ssl
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from multiprocessing.pool import ThreadPool
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
 from ansible_collections.clusterkit.storage.plugins.module_utils._api_access import WORKERS, Access
+from ansible_collections.clusterkit.storage.plugins.module_utils._api_answers import (
+    Response,
+    date_of,
+    is_certificate_error,
+    message_of,
+    resource_of,
+    retry_after,
+)
 
 with contextlib.suppress(ImportError):  # told by ApiModule
     import urllib3
@@ -62,13 +68,6 @@ class Patience:
 
     request: float = 30.0
     retry: float = 120.0
-
-
-@dataclass(frozen=True)
-class Response:
-    status: int
-    headers: Mapping[str, str]
-    data: bytes
 
 
 @dataclass(frozen=True)
@@ -139,7 +138,7 @@ class Api:
                 timeout=urllib3.Timeout(connect=self._patience.request, read=self._patience.request),
             )
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise ApiError(f"{method.lower()} {_resource(path)}: {self._clean(error)}") from error
+            raise ApiError(f"{method.lower()} {resource_of(path)}: {self._clean(error)}") from error
         response = Response(answer.status, answer.headers, answer.data)
         if response.status >= 300:
             raise _refusal({"POST": "create"}.get(method, method.lower()), path, response)
@@ -200,7 +199,7 @@ class Api:
                     query = {**query, "continue": more[1].decode()}
                     waiting = ahead.apply_async(self._send, ("GET", path, query, None), {"verb": "list"})
                 if date is None:
-                    date = _date(response)
+                    date = date_of(response)
                 page = json.loads(response.data)
                 resource_version = page["metadata"].get("resourceVersion", "")
                 for item in page["items"] or []:
@@ -237,7 +236,7 @@ class Api:
             try:
                 for kind, item in self._events(path, asked, min(left, 300) + 5):
                     if kind == "ERROR":
-                        raise ApiError(f"watch of {_resource(path)}: {item.get('message')}", item.get("code"))
+                        raise ApiError(f"watch of {resource_of(path)}: {item.get('message')}", item.get("code"))
                     resource_version = item["metadata"]["resourceVersion"]
                     yield kind, item
                     if time.monotonic() >= deadline:
@@ -281,8 +280,8 @@ class Api:
             try:
                 response = self._once(method, path, query, body)
             except (urllib3.exceptions.HTTPError, OSError) as error:
-                if _is_certificate_error(error):
-                    raise ApiError(f"{verb} {_resource(path)}: {self._clean(error)}") from error
+                if is_certificate_error(error):
+                    raise ApiError(f"{verb} {resource_of(path)}: {self._clean(error)}") from error
                 fault = self._clean(error)
                 uncertain = uncertain or not isinstance(error, urllib3.exceptions.NewConnectionError)
             if response is not None:
@@ -293,8 +292,8 @@ class Api:
                 if response.status not in _RETRIED:
                     raise _refusal(verb, path, response, uncertain=uncertain)
                 uncertain = uncertain or response.status != 429
-                fault = f"{response.status} {_message(response.data)}"
-                wait = _retry_after(response)
+                fault = f"{response.status} {message_of(response.data)}"
+                wait = retry_after(response)
             # Full jitter: writers that were turned away together do not come back together.
             wait = wait if wait is not None else pause * (0.5 + random.random() / 2)  # noqa: S311 (no secret)
             pause = min(pause * 2, _LONGEST_PAUSE)
@@ -303,7 +302,7 @@ class Api:
                 # The others need not wait as long for an API that does not answer at all any more.
                 self._given_up = self._last_answer < began
                 raise ApiError(
-                    f"{verb} {_resource(path)}: no answer within {limit:.0f} s; last: {fault}",
+                    f"{verb} {resource_of(path)}: no answer within {limit:.0f} s; last: {fault}",
                     response.status if response else None,
                     uncertain=uncertain,
                 )
@@ -342,64 +341,11 @@ def path_of(resource: str, name: str = "", namespace: str = "", *, group: str = 
     return "/".join([*parts, resource, *filter(None, [quote(name, safe=""), subresource])])
 
 
-def _resource(path: str) -> str:
-    """C(persistentvolumeclaims/status "c" in namespace "n") for messages."""
-    parts = path.strip("/").split("/")
-    parts = parts[2:] if parts[0] == "api" else parts[3:]
-    if not parts:
-        return path  # no object of a resource: /apis, /version
-    where = ""
-    if len(parts) > 2 and parts[0] == "namespaces":
-        where, parts = f' in namespace "{parts[1]}"', parts[2:]
-    kind = "/".join([parts[0], *parts[2:3]])
-    return kind + (f' "{parts[1]}"' if len(parts) > 1 else "") + where
-
-
 def _refusal(verb: str, path: str, response: Response, *, uncertain: bool = False) -> ApiError:
-    said = _message(response.data)
-    what = f"{verb} {_resource(path)}"
+    said = message_of(response.data)
+    what = f"{verb} {resource_of(path)}"
     if response.status == 403:
-        said = f"not allowed; the role of this user needs verb {verb} on {_resource(path).partition(' ')[0]}: {said}"
+        said = f"not allowed; the role of this user needs verb {verb} on {resource_of(path).partition(' ')[0]}: {said}"
     if response.status == 401:
         said = f"the API does not accept these credentials: {said}"
     return ApiError(f"{what}: {said or response.status}", response.status, uncertain=uncertain)
-
-
-def _message(data: bytes) -> str:
-    try:
-        return " ".join(str(json.loads(data)["message"]).split())
-    except (ValueError, KeyError, TypeError):
-        return " ".join(data[:200].decode("utf-8", "replace").split())
-
-
-def _retry_after(response: Response) -> float | None:
-    """Seconds, or a date (RFC 9110, 10.2.3)."""
-    text = response.headers.get("Retry-After", "")
-    if not text:
-        return None
-    try:
-        return max(0.0, float(text))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - _date(response))
-    except (ValueError, TypeError):
-        return None
-
-
-def _date(response: Response) -> float:
-    try:
-        return parsedate_to_datetime(response.headers.get("Date", "")).timestamp()
-    except (ValueError, TypeError):
-        return time.time()
-
-
-def _is_certificate_error(error: BaseException | None) -> bool:
-    seen = 0
-    while error is not None and seen < 6:
-        if isinstance(error, ssl.SSLCertVerificationError):
-            return True
-        reasons = [one for one in error.args if isinstance(one, BaseException)]
-        error = reasons[0] if reasons else error.__cause__ or error.__context__
-        seen += 1
-    return False

@@ -14,17 +14,14 @@ from ansible_collections.clusterkit.storage.plugins.module_utils import (
     _diagnose_volumes,
     _diagnose_workloads,
 )
-from ansible_collections.clusterkit.storage.plugins.module_utils._diagnose_facts import (
-    Facts,
-    Finding,
-    Key,
+from ansible_collections.clusterkit.storage.plugins.module_utils._diagnose_facts import Facts, Finding, Key, sources_of
+from ansible_collections.clusterkit.storage.plugins.module_utils._diagnose_objects import (
     Source,
     claims_of,
     get,
     name_of,
     namespace_of,
     source_of,
-    sources_of,
     text,
 )
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.clusterkit.storage.plugins.module_utils import _addresses
-from ansible_collections.clusterkit.storage.plugins.module_utils._diagnose_facts import (
+from ansible_collections.clusterkit.storage.plugins.module_utils._diagnose_objects import (
     entries,
     get,
     mapping,

@@ -19,14 +19,16 @@ from ansible_collections.clusterkit.storage.plugins.module_utils import _mount_o
 from ansible_collections.clusterkit.storage.plugins.module_utils._diagnose_facts import (
     Facts,
     Finding,
+    finding,
+    sources_of,
+)
+from ansible_collections.clusterkit.storage.plugins.module_utils._diagnose_objects import (
     Object,
     Source,
     entries,
     few,
-    finding,
     full_name,
     phase_of,
-    sources_of,
     text,
     texts,
 )
@@ -72,11 +74,10 @@ def diagnose(pod: Object, facts: Facts) -> Finding | None:
         if source is None:
             continue
         failure = Failure(pod, source, message, facts)
-        for pattern, explain in CAUSES:
-            if pattern.search(message):
-                found = explain(failure)
-                if found:
-                    return found
+        likely = (explain for pattern, several in CAUSES if pattern.search(message) for explain in several)
+        found = next(filter(None, (explain(failure) for explain in likely)), None)
+        if found:
+            return found
     return None
 
 
@@ -198,28 +199,8 @@ def illegal_port(failure: Failure) -> Finding | None:
     )
 
 
-def access_denied(failure: Failure) -> Finding | None:
-    found = illegal_port(failure) or _not_exported(failure, "mount-access-denied")
-    if found:
-        return found
-    return failure.answer(
-        "mount-access-denied",
-        f"Pod {failure.title}: server {failure.source.server} denies node {failure.node} access to "
-        f"{failure.source.path}; add the node to the clients of the export.",
-        check=f"exportfs -v on {failure.source.server}: clients of {failure.source.path}, and secure or insecure",
-    )
-
-
-def not_permitted(failure: Failure) -> Finding | None:
-    found = illegal_port(failure) or _not_exported(failure, "mount-access-denied")
-    if found:
-        return found
-    return failure.answer(
-        "mount-not-permitted",
-        f"Pod {failure.title}: {failure.source.what} does not permit the mount, by port or security flavor; "
-        "compare mount options and export.",
-        check=f"exportfs -v on {failure.source.server}: insecure and sec= of the export",
-    )
+def not_for_node(failure: Failure) -> Finding | None:
+    return _not_exported(failure, "mount-access-denied")
 
 
 def no_such_directory(failure: Failure) -> Finding | None:
@@ -254,14 +235,6 @@ def protocol_not_supported(failure: Failure) -> Finding | None:
     )
 
 
-def helper_missing(failure: Failure) -> Finding | None:
-    return failure.answer(
-        "mount-helper-missing",
-        f"Pod {failure.title}: node {failure.node} lacks the NFS client (mount.nfs); "
-        "install nfs-common or nfs-utils there, for example by role nfs_client.",
-    )
-
-
 def server_unreachable(failure: Failure) -> Finding | None:
     source, answers = failure.source, failure.facts.answers(failure.source.server)
     if answers and "context deadline exceeded" in failure.message:
@@ -279,14 +252,6 @@ def server_unreachable(failure: Failure) -> Finding | None:
     )
 
 
-def name_unknown(failure: Failure) -> Finding | None:
-    return failure.answer(
-        "mount-server-name-unknown",
-        f"Pod {failure.title}: node {failure.node} cannot resolve {failure.source.server}; "
-        "correct DNS there, or use an address in the volume.",
-    )
-
-
 def option_refused(failure: Failure) -> Finding | None:
     return failure.answer(
         "mount-option-refused",
@@ -297,40 +262,62 @@ def option_refused(failure: Failure) -> Finding | None:
     )
 
 
-def stale(failure: Failure) -> Finding | None:
-    return failure.answer(
-        "mount-stale",
-        f"Pod {failure.title}: {failure.source.what} was removed and made again, or its export withdrawn (stale); "
-        "export it again, then run playbook recover.",
-        check=f"on {failure.source.server}: exportfs -v, and whether the directory is still the old one",
-    )
+def _plain(cause: str, sentence: str, *, check: str = "") -> Explanation:
+    """For words that leave nothing to look up: {title}, {node}, {server}, {path} and {what} are filled in."""
+
+    def explain(failure: Failure) -> Finding:
+        source = failure.source
+        names = {"title": failure.title, "node": failure.node, "server": source.server, "path": source.path}
+        names["what"] = source.what
+        return failure.answer(cause, sentence.format(**names), check=check.format(**names))
+
+    return explain
 
 
-def statd_missing(failure: Failure) -> Finding | None:
-    return failure.answer(
-        "mount-statd-not-running",
-        f"Pod {failure.title}: node {failure.node} runs no rpc.statd, which NFSv3 needs for locks; "
-        "start it, or mount with nfsvers=4.2.",
-    )
+helper_missing = _plain(
+    "mount-helper-missing",
+    "Pod {title}: node {node} lacks the NFS client (mount.nfs); "
+    "install nfs-common or nfs-utils there, for example by role nfs_client.",
+)
+access_denied = _plain(
+    "mount-access-denied",
+    "Pod {title}: server {server} denies node {node} access to {path}; add the node to the clients of the export.",
+    check="exportfs -v on {server}: clients of {path}, and secure or insecure",
+)
+not_permitted = _plain(
+    "mount-not-permitted",
+    "Pod {title}: {what} does not permit the mount, by port or security flavor; compare mount options and export.",
+    check="exportfs -v on {server}: insecure and sec= of the export",
+)
+name_unknown = _plain(
+    "mount-server-name-unknown",
+    "Pod {title}: node {node} cannot resolve {server}; correct DNS there, or use an address in the volume.",
+)
+statd_missing = _plain(
+    "mount-statd-not-running",
+    "Pod {title}: node {node} runs no rpc.statd, which NFSv3 needs for locks; start it, or mount with nfsvers=4.2.",
+)
+stale = _plain(
+    "mount-stale",
+    "Pod {title}: {what} was removed and made again, or its export withdrawn (stale); "
+    "export it again, then run playbook recover.",
+    check="on {server}: exportfs -v, and whether the directory is still the old one",
+)
+failed = _plain(
+    "mount-failed",
+    "Pod {title}: node {node} cannot mount {what}; the evidence has the words of mount.nfs.",
+    check="journal of kubelet on {node}",
+)
 
-
-def failed(failure: Failure) -> Finding | None:
-    return failure.answer(
-        "mount-failed",
-        f"Pod {failure.title}: node {failure.node} cannot mount {failure.source.what}; "
-        "the evidence has the words of mount.nfs.",
-        check=f"journal of kubelet on {failure.node}",
-    )
-
-
-CAUSES: tuple[tuple[re.Pattern[str], Explanation], ...] = tuple(
-    (re.compile(pattern, re.IGNORECASE), explain)
-    for pattern, explain in (
+# Of each the first that has an answer counts.
+CAUSES: tuple[tuple[re.Pattern[str], tuple[Explanation, ...]], ...] = tuple(
+    (re.compile(pattern, re.IGNORECASE), tuple(explanations))
+    for pattern, *explanations in (
         (r"illegal port", illegal_port),
         (r"might need a /sbin/mount|missing codepage or helper|unknown filesystem type '?nfs|mount\.nfs4?: not found",
          helper_missing),
-        (r"access denied by server", access_denied),
-        (r"mount\.nfs4?:.*operation not permitted", not_permitted),
+        (r"access denied by server", illegal_port, not_for_node, access_denied),
+        (r"mount\.nfs4?:.*operation not permitted", illegal_port, not_for_node, not_permitted),
         (r"reason given by server: no such file or directory", no_such_directory),
         (r"protocol not supported|nfs version or transport protocol is not supported"
          r"|nfs version [\d.]+ is not supported", protocol_not_supported),

@@ -12,13 +12,16 @@ from ansible_collections.clusterkit.storage.plugins.module_utils import _diagnos
 from ansible_collections.clusterkit.storage.plugins.module_utils._diagnose_facts import (
     Facts,
     Finding,
+    finding,
+    sources_of,
+)
+from ansible_collections.clusterkit.storage.plugins.module_utils._diagnose_objects import (
     Object,
     Source,
     claims_of,
     containers_of,
     entries,
     few,
-    finding,
     full_name,
     is_deleting,
     labels_in_words,
@@ -28,7 +31,6 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._diagnose_facts
     number,
     phase_of,
     selects,
-    sources_of,
     statuses_of,
     text,
     texts,

@@ -8,12 +8,10 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Optional
 
-from ansible_collections.clusterkit.storage.plugins.module_utils._diagnose_facts import (
-    Facts,
-    Finding,
+from ansible_collections.clusterkit.storage.plugins.module_utils._diagnose_facts import Facts, Finding, finding
+from ansible_collections.clusterkit.storage.plugins.module_utils._diagnose_objects import (
     Object,
     entries,
-    finding,
     full_name,
     get,
     mapping,

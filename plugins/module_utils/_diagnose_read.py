@@ -12,9 +12,9 @@ from typing import Any
 
 from ansible_collections.clusterkit.storage.plugins.module_utils import _diagnose_provisioners, _volume_set
 from ansible_collections.clusterkit.storage.plugins.module_utils._api import Api, ApiError, path_of
-from ansible_collections.clusterkit.storage.plugins.module_utils._diagnose_facts import (
+from ansible_collections.clusterkit.storage.plugins.module_utils._diagnose_facts import Facts, sources_of
+from ansible_collections.clusterkit.storage.plugins.module_utils._diagnose_objects import (
     NO_PROVISIONER,
-    Facts,
     Object,
     class_of,
     entries,
@@ -25,7 +25,6 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._diagnose_facts
     namespace_of,
     number,
     phase_of,
-    sources_of,
     statuses_of,
     text,
 )

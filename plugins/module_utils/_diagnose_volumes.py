@@ -7,12 +7,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Optional
 
-from ansible_collections.clusterkit.storage.plugins.module_utils._diagnose_facts import (
-    Facts,
-    Finding,
+from ansible_collections.clusterkit.storage.plugins.module_utils._diagnose_facts import Facts, Finding, finding
+from ansible_collections.clusterkit.storage.plugins.module_utils._diagnose_objects import (
     Object,
     few,
-    finding,
     get,
     is_deleting,
     mapping,

@@ -8,13 +8,11 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any, Optional
 
-from ansible_collections.clusterkit.storage.plugins.module_utils._diagnose_facts import (
-    Facts,
-    Finding,
+from ansible_collections.clusterkit.storage.plugins.module_utils._diagnose_facts import Facts, Finding, finding
+from ansible_collections.clusterkit.storage.plugins.module_utils._diagnose_objects import (
     Object,
     entries,
     few,
-    finding,
     full_name,
     get,
     is_deleting,

@@ -18,7 +18,7 @@ from fnmatch import fnmatchcase
 from fractions import Fraction
 from typing import Any
 
-from ansible_collections.clusterkit.storage.plugins.module_utils import _quantity
+from ansible_collections.clusterkit.storage.plugins.module_utils import _addresses, _quantity
 from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import Volume
 
 SELECTION: dict[str, Any] = {
@@ -280,7 +280,7 @@ def shares(
         for share in one.get("shares") or []
         if share.get("size")
     }
-    owners = {share["server_path"]: one["name"] for one in servers for share in one.get("shares") or []}
+    known = {one["name"]: [one["name"], *(one.get("addresses") or [])] for one in servers}
     grown = {one.volume.name: _quantity.to_bytes(one.target) for one in growths if one.volume and not one.refusal}
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for volume in volumes:
@@ -293,8 +293,10 @@ def shares(
         )
         entry["promised_before"] += volume.capacity
         entry["promised"] += max(volume.capacity, grown.get(volume.name, 0))
-    for (_server, directory), entry in found.items():
-        size = sizes.get((owners.get(directory, ""), directory))
+    for (server, directory), entry in found.items():
+        # Two servers may have shares of the same path.
+        owners = _addresses.owners(server, known)
+        size = sizes.get((owners[0], directory)) if len(owners) == 1 else None
         entry["size"] = size
         entry["overcommitted"] = None if size is None else max(0, entry["promised"] - size)
     return [found[key] for key in sorted(found)]

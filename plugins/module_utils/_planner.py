@@ -14,6 +14,7 @@ from ansible_collections.clusterkit.storage.plugins.module_utils import (
     _pods,
     _reclaim_run,
     _recover,
+    _recover_facts,
 )
 from ansible_collections.clusterkit.storage.plugins.module_utils._reclaim import Facts, Request, decide
 
@@ -30,7 +31,7 @@ def plan(given: Mapping[str, Any]) -> dict[str, Any]:
     elif action == "recover":
         if not given["recover"]:
             raise ValueError("recover: is needed, with what the nodes told")
-        hosts = _recover.load_hosts(given["recover"]["nodes"])
+        hosts = _recover_facts.load_hosts(given["recover"]["nodes"])
         found = _recover.plan(hosts, _pods.load(given["listing"]), given["recover"])
     else:
         listing = _listing.load(given["listing"])

@@ -13,8 +13,9 @@ from typing import Any
 
 from ansible_collections.clusterkit.storage.plugins.module_utils._export_server import Places, Request, ensure_exports
 
+from tests.tracing import kill_at, run_traced, steps, was_killed
+
 from .chroot import DROP_IN, FILE, Server, enter
-from .tracing import kill_at, run_traced, steps, was_killed
 
 NETWORK = "192.168.77.0/24"
 

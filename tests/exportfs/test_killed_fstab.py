@@ -10,7 +10,7 @@ from ansible_collections.clusterkit.storage.plugins.module_utils import _fstab
 from ansible_collections.clusterkit.storage.plugins.module_utils._fstab import Entry
 from ansible_collections.clusterkit.storage.plugins.module_utils._nfs_mounts_host import Machine
 
-from .tracing import kill_at, run_traced, steps, was_killed
+from tests.tracing import kill_at, run_traced, steps, was_killed
 
 OLD = "UUID=1 / ext4 defaults 0 1\n# mine\n" + "".join(f"nfs1:/{n} /m/{n} nfs hard 0 0\n" for n in range(2000))
 

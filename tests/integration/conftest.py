@@ -16,25 +16,13 @@ import yaml
 
 from lab.lifecycle import Lab
 from lab.machine import every
+from tests.long_tier import pytest_addoption, pytest_collection_modifyitems, pytest_configure
+
+__all__ = ["pytest_addoption", "pytest_collection_modifyitems", "pytest_configure"]
 
 ROOT = Path(__file__).resolve().parents[2]
 
 INVENTORY = ROOT / ".work" / "inventory"
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--long", action="store_true", help="also the long tier")
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "long: long tier: large counts, long drills, every version")
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if not config.getoption("--long"):
-        chosen = [item for item in items if not item.get_closest_marker("long")]
-        config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
-        items[:] = chosen
 
 
 @dataclass
@@ -144,7 +132,17 @@ def own_inventory(tmp_path: Path) -> Any:
 
 @pytest.fixture
 def restored(lab: Lab) -> Iterator[Lab]:
-    """A lab that may be changed at will: brought back afterwards."""
+    """A lab that may be changed at will: brought back after the test."""
+    yield from _brought_back(lab)
+
+
+@pytest.fixture(scope="module")
+def restored_at_the_end(lab: Lab) -> Iterator[Lab]:
+    """The same for all tests of a file."""
+    yield from _brought_back(lab)
+
+
+def _brought_back(lab: Lab) -> Iterator[Lab]:
     if not (lab.snapshots / "bootstrapped").exists():
         with lab.lock():
             lab.snapshot("bootstrapped")

@@ -109,21 +109,11 @@ class Client:
         return f"{SERVER}:{self.exports[NAMES.index(name)]}"
 
 
-@pytest.fixture(scope="module")
-def machines(lab: Lab) -> Iterator[Lab]:
-    if not (lab.snapshots / "bootstrapped").exists():
-        with lab.lock():
-            lab.snapshot("bootstrapped")
-    yield lab
-    with lab.lock():
-        lab.restore("bootstrapped")
-
-
 @pytest.fixture
-def client(machines: Lab, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Client]:
+def client(restored_at_the_end: Lab, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Client]:
     """A mount point of this test's own, and eight exports."""
     name = request.node.name.partition("[")[0].removeprefix("test_")[:40]
-    made = Client(machines.guest("node1"), machines.guest("server1"), tmp_path, f"/mnt/{name}")
+    made = Client(restored_at_the_end.guest("node1"), restored_at_the_end.guest("server1"), tmp_path, f"/mnt/{name}")
     made.exports = [f"/nfs/{name}/{each}" for each in NAMES]
     lines = "".join(f"{each} 192.168.77.0/24(rw,no_root_squash,no_subtree_check)\\n" for each in made.exports)
     made.server.ssh(

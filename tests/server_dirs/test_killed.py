@@ -6,10 +6,8 @@ strace(1) ends the process at the entry of one system call. 40 points, in the lo
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import signal
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.clusterkit.storage.tests import tracing
 from ansible_collections.clusterkit.storage.tests.server_disk import OWN, World, content, fill, objects, tree
 
 # All that may change a file system; openat does when it creates.
@@ -135,27 +134,15 @@ def _uid(entry: Path) -> str:
 
 
 def run_traced(scene: Scene, log: Path, *inject: str) -> int:
-    """Do the run below strace; return the status that waitpid gives."""
-    child = os.fork()
-    if not child:
+    """Do the run below strace; return the status that waitpid gives: of 1 if it met a problem."""
+
+    def work() -> int:
         try:
-            os.kill(os.getpid(), signal.SIGSTOP)  # until strace holds this process
-            status = int(bool(scene.do().problem))
+            return int(bool(scene.do().problem))
         except ValueError:
-            os._exit(1)
-        except BaseException:
-            os._exit(3)
-        os._exit(status)
-    os.waitpid(child, os.WUNTRACED)
-    argv = ["strace", "-p", str(child), "-o", str(log), "-e", f"trace={CALLS}", *inject]
-    tracer = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL)
-    assert tracer.stderr is not None
-    attached = tracer.stderr.readline()
-    assert "attached" in attached, attached
-    os.kill(child, signal.SIGCONT)
-    _, status = os.waitpid(child, 0)
-    tracer.communicate(timeout=30)
-    return status
+            return 1
+
+    return tracing.run_traced(work, log, *inject, calls=CALLS)
 
 
 def points(log: Path) -> list[tuple[str, int]]:
@@ -205,8 +192,8 @@ def test_killed_at_every_step(tmp_path: Path, state: str, long: bool) -> None:
     for name, number in chosen:
         where = f"killed at {name} number {number}"
         one = scene()
-        status = run_traced(one, log, "-e", f"inject={name}:signal=KILL:when={number}")
-        assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL, where
+        status = run_traced(one, log, *tracing.kill_at(name, number))
+        assert tracing.was_killed(status), where
         try:
             one.check_nothing_is_lost()
             one.world.info()  # can be looked at meanwhile
@@ -231,7 +218,7 @@ def test_another_run_after_a_kill(tmp_path: Path) -> None:
     for number in range(1, sum(name == "renameat2" for name, _number in points(log)) + 1):
         one = Scene(World(_folder(tmp_path, f"scene{number}")), "quarantined", 1)
         one.prepare()
-        run_traced(one, log, "-e", f"inject=renameat2:signal=KILL:when={number}")
+        run_traced(one, log, *tracing.kill_at("renameat2", number))
         entries = one.world.info()["quarantined"]
         one.world.run("closed", *[step for step in one.steps if step.get("volume")])
         for entry in entries:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 if TYPE_CHECKING:
     from ansible_collections.clusterkit.storage.tests.api_server import Cluster
@@ -20,6 +20,8 @@ if "ansible_pytest_collections" not in sys.modules:  # ansible-test brings a loa
 
 # A busy machine is not a failed test.
 settings.register_profile("project", deadline=None)
+# Mutation testing (scripts/mutants) wants to know that an example fails, not which is the smallest.
+settings.register_profile("mutants", deadline=None, database=None, phases=[Phase.explicit, Phase.generate])
 settings.load_profile("project")
 
 

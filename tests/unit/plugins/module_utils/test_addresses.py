@@ -28,3 +28,14 @@ def test_addresses_that_every_host_has_name_nobody() -> None:
 def test_an_address_on_two_hosts_names_both() -> None:
     bridge = {"a": ["172.17.0.1"], "b": ["172.17.0.1", "192.0.2.2"]}
     assert _addresses.owners("172.17.0.1", bridge) == ["a", "b"]
+
+
+def test_one_spelling_for_all() -> None:
+    assert _addresses.normal(" [FE80:0::1%eth0] ") == "fe80::1"
+    assert _addresses.normal("Files.Example.org.") == "files.example.org"
+    assert _addresses.normal("192.0.2.1") == "192.0.2.1"
+
+
+def test_a_host_that_calls_itself_localhost_has_its_other_names() -> None:
+    facts = {"fqdn": "localhost.localdomain", "nodename": "localhost", "hostname": "LOCALHOST"}
+    assert _addresses.of_host("localhost", "192.0.2.1", facts) == ["192.0.2.1"]

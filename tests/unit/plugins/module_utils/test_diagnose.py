@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 from ansible_collections.clusterkit.storage.plugins.module_utils import (
     _diagnose,
-    _diagnose_claims,
     _diagnose_facts,
+    _diagnose_fit,
     _diagnose_mounts,
+    _diagnose_objects,
     _diagnose_pods,
 )
 from ansible_collections.clusterkit.storage.plugins.module_utils._diagnose import Target, diagnose
@@ -187,6 +188,13 @@ def facts(**more: Any) -> Facts:
         provisioners={OURS: "running"},
     )
     return replace(healthy, **more)
+
+
+def left_volume(phase: str, policy: str, *, by: str = "", status: Any = None, **more: Any) -> Facts:
+    """A volume whose claim is gone, made by hand or by a provisioner, and nothing that uses it."""
+    made = {"pv.kubernetes.io/provisioned-by": by} if by else {}
+    one = volume(phase=phase, policy=policy, claimRef=held_by(), annotations=made, status=status or {})
+    return facts(**{"claims": [], "pods": [], "services": [], "volumes": [one], **more})
 
 
 def waiting_pod(*events: Any, **more: Any) -> Facts:
@@ -782,10 +790,9 @@ CASES: list[tuple[str, str, str, Facts]] = [
         "recycler-image",
         "certain",
         "gets no image",
-        facts(
-            claims=[],
-            services=[],
-            volumes=[volume(phase="Released", policy="Recycle", claimRef=held_by())],
+        left_volume(
+            "Released",
+            "Recycle",
             pods=[
                 pod(
                     "recycler-for-pv",
@@ -805,92 +812,38 @@ CASES: list[tuple[str, str, str, Facts]] = [
         "recycler-image",
         "certain",
         "policy Retain",
-        facts(
-            claims=[],
-            pods=[],
-            services=[],
-            volumes=[volume(phase="Failed", policy="Recycle", claimRef=held_by())],
-            events=[event("pv", "RecyclerPod", "Recycler pod: Failed to pull image x")],
-        ),
+        left_volume("Failed", "Recycle", events=[event("pv", "RecyclerPod", "Recycler pod: Failed to pull image x")]),
     ),
     (
         "volume-failed-no-deleter",
         "certain",
         "made by hand",
-        facts(
-            claims=[],
-            pods=[],
-            services=[],
-            volumes=[
-                volume(
-                    phase="Failed",
-                    policy="Delete",
-                    claimRef=held_by(),
-                    status={"message": "error getting deleter volume plugin for volume"},
-                )
-            ],
-        ),
+        left_volume("Failed", "Delete", status={"message": "error getting deleter volume plugin for volume"}),
     ),
     (
         "volume-failed-recycle",
         "certain",
         "could not empty it",
-        facts(claims=[], pods=[], services=[], volumes=[volume(phase="Failed", policy="Recycle", claimRef=held_by())]),
+        left_volume("Failed", "Recycle"),
     ),
     (
         "volume-failed",
         "certain",
         "deletion went wrong",
-        facts(
-            claims=[],
-            pods=[],
-            services=[],
-            volumes=[
-                volume(
-                    phase="Failed",
-                    policy="Delete",
-                    annotations={"pv.kubernetes.io/provisioned-by": OURS},
-                    claimRef=held_by(),
-                )
-            ],
-        ),
+        left_volume("Failed", "Delete", by=OURS),
     ),
     (
         "released-delete-without-provisioner",
         "certain",
         "destroys the data",
-        facts(
-            claims=[],
-            pods=[],
-            services=[],
-            provisioners={OURS: "stopped"},
-            volumes=[
-                volume(
-                    phase="Released",
-                    policy="Delete",
-                    annotations={"pv.kubernetes.io/provisioned-by": OURS},
-                    claimRef=held_by(),
-                )
-            ],
-        ),
+        left_volume("Released", "Delete", by=OURS, provisioners={OURS: "stopped"}),
     ),
     (
         "volume-delete-failed",
         "certain",
         "cannot delete it",
-        facts(
-            claims=[],
-            pods=[],
-            services=[],
-            events=[event("pv", "VolumeFailedDelete", "storageclass not found")],
-            volumes=[
-                volume(
-                    phase="Released",
-                    policy="Delete",
-                    annotations={"pv.kubernetes.io/provisioned-by": OURS},
-                    claimRef=held_by(),
-                )
-            ],
+        left_volume(
+            "Released", "Delete", by=OURS, events=[event("pv", "VolumeFailedDelete", "storageclass not found")]
         ),
     ),
     # Services and manifests.
@@ -1124,10 +1077,10 @@ def test_places_are_those_of_probable_answers() -> None:
 def test_the_source_of_a_volume() -> None:
     attributes = {"server": "nfs1", "share": "/srv/", "subDir": "a"}
     csi = {"csi": {"driver": "nfs.csi.k8s.io", "volumeAttributes": attributes}}
-    source = _diagnose_facts.source_of(csi, "pv")
+    source = _diagnose_objects.source_of(csi, "pv")
     assert source is not None
     assert source.what == "nfs1:/srv/a"
-    assert _diagnose_facts.source_of({"hostPath": {"path": "/x"}}, "pv") is None
+    assert _diagnose_objects.source_of({"hostPath": {"path": "/x"}}, "pv") is None
     inline = {"metadata": {}, "spec": {"volumes": [{"name": "v", "nfs": {"server": "s", "path": "/p"}}]}}
     assert [one.what for _name, one in _diagnose_facts.sources_of(inline, Facts())] == ["s:/p"]
 
@@ -1145,7 +1098,7 @@ def test_the_source_of_a_volume() -> None:
     ],
 )
 def test_selectors_by_expressions(expression: dict[str, Any], fits: bool) -> None:
-    assert _diagnose_facts.selects({"matchExpressions": [expression]}, {"a": "1"}) is fits
+    assert _diagnose_objects.selects({"matchExpressions": [expression]}, {"a": "1"}) is fits
 
 
 @pytest.mark.parametrize(
@@ -1259,8 +1212,8 @@ names = st.text("abcdefghijklmnopqrstuvwxyz0123456789-.", min_size=1, max_size=6
 )
 def test_a_claim_that_a_free_volume_fits_is_not_spoken_of(volumes: list[dict[str, Any]], name: str) -> None:
     wanted = claim(name, size="1Gi")
-    wish = _diagnose_claims.Wish.of(wanted)
-    fits = [one for one in volumes if not _diagnose_claims.failed_criteria(wish, _diagnose_facts.Offer.of(one))]
+    wish = _diagnose_fit.Wish.of(wanted)
+    fits = [one for one in volumes if not _diagnose_fit.failed_criteria(wish, _diagnose_objects.Offer.of(one))]
     found = diagnose(facts(claims=[wanted], volumes=volumes, pods=[], services=[]))
     assert bool(found) is not bool(fits)
 

@@ -277,3 +277,40 @@ def test_a_claim_without_volume_has_no_precondition() -> None:
     assert refused.refusal
     with pytest.raises(ValueError, match="shop/data has no volume"):
         assert refused.precondition
+
+
+def test_two_servers_with_shares_of_one_path_are_not_mixed_up() -> None:
+    servers = [
+        {"name": "one", "addresses": ["192.0.2.1"], "shares": [share("/nfs", "15Gi")]},
+        {"name": "two", "addresses": ["192.0.2.2"], "shares": [share("/nfs", "5Gi")]},
+    ]
+    placed = [volume(name="a", server="192.0.2.1"), volume(name="b", server="192.0.2.2")]
+    for entry in placed:
+        entry.place_in(servers)
+    told = _expand.shares(placed, [], servers)
+    assert [(one["server"], one["size"], one["overcommitted"]) for one in told] == [
+        ("192.0.2.1", 15 * 2**30, 0),
+        ("192.0.2.2", 5 * 2**30, 5 * 2**30),
+    ]
+
+
+def share(path: str, size: str) -> dict[str, str]:
+    return {"server_path": path, "client_path": path, "size": size}
+
+
+def test_limits_are_for_nfs_volumes_whose_claims_get_their_size() -> None:
+    grown = decide(claim(), volume(), GROWS, "20Gi")
+    refused = decide(claim(), volume(policy="Delete"), GROWS, "20Gi")
+    elsewhere = decide(claim(), volume(driver="csi", path=None), GROWS, "20Gi")
+    nothing = decide(claim(volume=""), None, GROWS, "20Gi")
+    assert refused.refusal and nothing.refusal and not elsewhere.refusal
+    assert [one["path"] for one in _expand.quotas([grown, refused, elsewhere, nothing])] == ["/nfs/a"]
+
+
+def test_a_choice_without_size_is_refused_and_names_what_is_missing() -> None:
+    with pytest.raises(ValueError, match=r"^no size is given$"):
+        _expand.choose([claim()], named=None, selection={"names": ["*"]}, size=None)
+    found, _missing = _expand.choose(
+        [claim(), claim(name="other")], named=None, selection={"names": ["oth*"]}, size="1Gi"
+    )
+    assert [one["name"] for one, _size in found] == ["other"]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.clusterkit.storage.plugins.module_utils import _export_host, _process
+from ansible_collections.clusterkit.storage.plugins.module_utils import _export_host, _export_options, _process
 from ansible_collections.clusterkit.storage.plugins.module_utils._process import Finished
 from ansible_collections.clusterkit.storage.tests.exports_server import Server
 
@@ -71,3 +71,28 @@ def test_version_decides_which_options_are_known(server: Server, monkeypatch: py
         '"xprtsec=tls" needs nfs-utils 2.6.3; this is 2.6.2'
         in server.refusal(server.export("a", ("10.0.0.1", "rw,xprtsec=tls"))).message
     )
+
+
+@pytest.mark.parametrize(
+    ("features", "old"),
+    [("0x3ffff 0x1d", True), ("0x3ffff 0x1f", False), ("0x3ffff 0x2", False), ("0x3ffff", False), ("1 zz", False)],
+)
+def test_the_kernel_says_which_flags_it_keeps_for_each_flavor(server: Server, features: str, old: bool) -> None:
+    Path(server.places.features).write_text(f"{features}\n")
+    flags = _export_options.FLAVOR_FLAGS_OLD if old else _export_options.FLAVOR_FLAGS
+    assert _export_host.flavor_flags(server.places) == flags
+
+
+def test_names_get_their_addresses_and_canonical_names_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def getaddrinfo(name: str, *more: object) -> list[Any]:
+        assert more == (None, 0, 0, socket.IPPROTO_UDP, socket.AI_CANONNAME)
+        if name == "Alpha":
+            return [(2, 2, 17, "Alpha.Example.com", ("10.0.0.2", 0)), (10, 2, 17, "", ("10.0.0.1", 0))]
+        if name == "long":
+            raise UnicodeError("label too long")
+        raise OSError(2, "no such name")
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    addresses, failed = _export_host.resolve(["Alpha", "long", "gone"], 20)
+    assert addresses == {name: ["10.0.0.1", "10.0.0.2"] for name in ("Alpha", "alpha.example.com")}
+    assert failed == {"long": "label too long", "gone": "no such name"}

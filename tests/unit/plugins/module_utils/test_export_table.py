@@ -3,7 +3,15 @@
 
 from __future__ import annotations
 
-from ansible_collections.clusterkit.storage.plugins.module_utils import _export_options, _export_table, _exports
+import dataclasses
+from typing import Any
+
+from ansible_collections.clusterkit.storage.plugins.module_utils import (
+    _export_list,
+    _export_options,
+    _export_table,
+    _exports,
+)
 from ansible_collections.clusterkit.storage.plugins.module_utils._export_options import Meaning
 from ansible_collections.clusterkit.storage.plugins.module_utils._export_table import Clients, Key, Rules, make_plan
 from hypothesis import given
@@ -110,3 +118,50 @@ def test_a_mistake_in_a_foreign_file_is_told_with_what_it_costs() -> None:
         '/etc/exports:1: "rww" is not an option of exports(5); did you mean "rw"?',
         "/etc/exports: exportfs reads no further, these exports are lost: /a to h, /b to h",
     ]
+
+
+def clashes(listed: list[dict[str, Any]], foreign: str, **links: str) -> list[str]:
+    exports, wrong = _export_list.read_list(listed, allow_world=True, dialect=_export_options.NEWEST)
+    assert wrong == []
+    file = _export_table.read_foreign("/etc/exports", foreign, _export_options.NEWEST)
+    rules = Rules(Clients({}), {f"/{name}": path for name, path in links.items()})
+    return _export_table.clashes(exports, [file], rules)
+
+
+def export(path: str, *clients: str) -> dict[str, Any]:
+    return {"path": path, "clients": [dict(zip(("host", "options"), one.split(" "), strict=True)) for one in clients]}
+
+
+def test_what_exportfs_would_ignore_or_mix_up_is_named_with_its_place() -> None:
+    assert clashes([export("/a", "h rw"), export("/b", "h rw", "i ro")], "/a i(rw)\n/c h(rw)\n") == []
+    assert clashes([export("/a", "h rw", "i ro")], "/c h(rw)\n/a i(rw)\n") == [
+        'exports[0].clients[1].host: /etc/exports:2 exports /a to "i" too'
+    ]
+    assert clashes([export("/a", "h rw"), export("/link", "h ro")], "", link="/a") == [
+        'exports[1].clients[0].host: /a has the client "h" already (exports[0].clients[0])'
+    ]
+
+
+def test_an_fsid_has_one_directory() -> None:
+    foreign = "/c h(rw,fsid=7)\n/d i(ro,fsid=8)\n"
+    assert clashes([export("/c", "i rw,fsid=7")], foreign) == []
+    assert clashes([export("/real", "i rw,fsid=7")], "/link h(rw,fsid=7)\n", link="/real") == []
+    assert clashes([export("/a", "h rw,fsid=8"), export("/b", "h rw,fsid=9")], foreign) == [
+        "exports[0].clients[0].options: fsid=8 belongs to /d already (/etc/exports:2)"
+    ]
+
+
+def test_a_foreign_file_is_read_by_what_this_version_knows() -> None:
+    old = dataclasses.replace(_export_options.NEWEST, version=(2, 6, 2))
+    file = _export_table.read_foreign("/etc/exports", "/a h(rw,xprtsec=tls)\n/b (rw)\n", old)
+    assert "needs nfs-utils 2.6.3" in file.warnings()[0]
+    assert file.warnings()[-1].endswith("these exports are lost: /a to h, /b to *")
+
+
+def test_a_table_is_shown_an_export_a_line() -> None:
+    told = _export_table.show({B: RO, A: RW})
+    assert [line.partition("(")[0] for line in told.splitlines()] == ["/a h", "/b h"]
+
+
+def test_a_name_of_dots_is_nothing_to_resolve() -> None:
+    assert _export_table.host_names(["...", "X", "h."]) == ["h.", "x"]

@@ -220,3 +220,40 @@ def test_a_kernel_that_took_every_option_literally_shows_no_difference(options: 
 @given(st.text(max_size=30))
 def test_any_text_is_judged_without_a_crash(text: str) -> None:
     _mount_options.problems(_mount_options.parse(text))
+
+
+INTR = "intr and nointr do nothing since Linux 2.6.25: a waiting process can always be killed"
+SOFT = "soft can corrupt data: a write that times out is lost; softerr is milder"
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ("hard", []),
+        ("intr", [INTR]),
+        ("nointr,soft", [INTR, SOFT]),
+        ("soft,hard", []),
+        ("vers=3,nolock", []),
+        ("nolock", []),
+        ("vers=4.1,nolock,hard,lock", ["NFSv4 ignores lock, nolock"]),
+        ("vers=4.1,hard", []),
+    ],
+)
+def test_notes_are_these_and_no_others(options: str, told: list[str]) -> None:
+    assert _mount_options.notes(_mount_options.parse(options)) == told
+
+
+def test_a_remount_says_every_flag_of_the_mount() -> None:
+    usual = ["rw", "suid", "dev", "exec", "relatime", "diratime", "symfollow"]
+    assert _live_options.per_mount_flags([]) == usual
+    assert _live_options.per_mount_flags(["ro", "noexec", "noatime"]) == [
+        "ro", "suid", "dev", "noexec", "noatime", "diratime", "symfollow",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("given", "largest"),
+    [(0, 1048576), (1, 4096), (1023, 4096), (1024, 1024), (65536, 65536), (1048577, 1048576), (2**21, 1048576)],
+)
+def test_transfer_sizes_as_the_kernel_bounds_them(given: int, largest: int) -> None:
+    assert _live_options._transfer_size(given) == largest

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -193,3 +194,72 @@ def test_a_lookup_ends_where_the_last_mount_made_on_the_way_is(paths: list[str],
     assert reached is not None
     assert reached.mount_id == walk(wanted)
     assert all(mount.path == wanted for mount in place.stack)
+
+
+def test_what_sits_on_a_mount_is_found_directly_and_further_up() -> None:
+    seen = table()
+    root, one, blank, tmpfs = (next(m for m in seen.mounts if m.mount_id == number) for number in (29, 62, 67, 68))
+    assert [mount.mount_id for mount in seen.below(one)] == [68]
+    assert [mount.mount_id for mount in seen.below(root)] == [24, 62, 67]
+    assert seen.below(tmpfs) == []
+    assert seen.sits_on(tmpfs, one)
+    assert seen.sits_on(tmpfs, root)
+    assert not seen.sits_on(one, tmpfs)
+    assert not seen.sits_on(blank, one)
+    # A mount that is its own parent, as the root of a namespace may be, is no endless way.
+    circle = table("1 1 0:1 / / rw - tmpfs tmpfs rw\n2 1 0:2 / /a rw - tmpfs tmpfs rw\n")
+    assert circle.below(circle.mounts[0]) == [circle.mounts[1]]
+    assert not circle.sits_on(circle.mounts[0], circle.mounts[1])
+
+
+def test_links_are_followed_from_where_they_lie() -> None:
+    links = {"/a/up": "../b/./c", "/a/far": "/x/y", "/b/c": "d//e", "/loop": "loop"}
+    resolve = table("1 0 0:1 / / rw - ext4 /dev/x rw\n").resolve
+    for path, real in (
+        ("/a/up/f", "/b/d/e/f"),
+        ("/a/far/f", "/x/y/f"),
+        ("/a/./g/../h", "/a/h"),
+        ("/..", "/"),
+        ("//a///g/", "/a/g"),
+    ):
+        assert resolve(path, links.get) == real
+    with pytest.raises(OSError, match="/loop") as caught:
+        resolve("/loop", links.get)
+    assert caught.value.errno == errno.ELOOP
+    # As many as the kernel follows, and not one more.
+    chain = {f"/{number}": f"/{number + 1}" for number in range(41)}
+    assert resolve("/1", chain.get) == "/41"
+    with pytest.raises(OSError, match="/0"):
+        resolve("/0", chain.get)
+
+
+def test_names_that_begin_alike_are_not_within_each_other() -> None:
+    assert _mounts.is_within("/data", "/data")
+    assert _mounts.is_within("/data/f", "/data/")
+    assert _mounts.is_within("/data", "/")
+    assert not _mounts.is_within("/data2", "/data")
+    assert not _mounts.is_within("/data/f", "/dataX")
+
+
+@pytest.mark.parametrize(
+    ("source", "parts"),
+    [
+        ("nfs1:/srv/a", ("nfs1", "/srv/a")),
+        ("nfs1:/a:b", ("nfs1", "/a:b")),
+        ("[fe80::1]:/srv", ("fe80::1", "/srv")),
+        ("[fe80::1]:/a]b", ("fe80::1", "/a]b")),
+        ("[fe80::1]x/srv", None),
+        ("[fe80::1:/srv", None),
+        ("[fe80::1]:srv", None),
+        ("nfs1:srv", None),
+        (":/srv", None),
+        ("/dev/sda1", None),
+    ],
+)
+def test_a_source_is_a_host_and_a_path(source: str, parts: tuple[str, str] | None) -> None:
+    assert _mounts.split_source(source) == parts
+
+
+@pytest.mark.parametrize(("path", "normal"), [("//a///bX//", "/a/bX"), ("/", "/"), ("//", "/"), ("/a", "/a")])
+def test_an_exported_path_has_one_form(path: str, normal: str) -> None:
+    assert _mounts.export_path(path) == normal

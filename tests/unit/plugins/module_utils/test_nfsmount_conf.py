@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 from ansible_collections.clusterkit.storage.plugins.module_utils import _nfsmount_conf
 from ansible_collections.clusterkit.storage.plugins.module_utils._nfsmount_conf import Default, MountDefaults
@@ -153,3 +156,61 @@ def test_a_main_file_is_the_same_after_the_block_has_come_and_gone(rest: str) ->
     assert with_it is not None
     again = _nfsmount_conf.changes({_nfsmount_conf.CONF: with_it}, [], reads_folder=False)
     assert again == {_nfsmount_conf.CONF: rest}
+
+
+@pytest.mark.parametrize(
+    ("line", "result"),
+    [
+        ("#Timeo=5", []),
+        (";Timeo=5", []),
+        ("Timeo", []),
+        ("Context=a=b", ["context=a=b"]),
+        ("Sec='krb5'", ["sec=krb5"]),
+        ("Context=X'aX", ["context=X'aX"]),
+        ("Foreground=False", ["bg"]),
+        ("Foreground=True", ["fg"]),
+        ("Wsize=8k", ["wsize=8192"]),
+        ("Wsize=3xk", ["wsize=3xk"]),
+        ("Noac=True", ["noac"]),
+    ],
+)
+def test_lines_are_read_as_mount_nfs_reads_them(line: str, result: list[str]) -> None:
+    assert added(f"[NFSMount_Global_Options]\n{line}\n") == result
+    assert added(f"{line}\n") == [], "what stands in no section counts for nothing"
+
+
+def test_a_setting_and_its_opposite_are_the_same_name() -> None:
+    assert added("[NFSMount_Global_Options]\nNoac=True\n", "ac") == []
+    assert added("[NFSMount_Global_Options]\nAc=True\n", "noac") == []
+    assert added("[NFSMount_Global_Options]\nNoac=True\n", "acl") == ["noac"]
+
+
+def test_what_is_right_is_read_and_servers_are_compared_without_regard_to_case() -> None:
+    given: list[dict[str, Any]] = [{"options": ["soft"]}, {"options": ["timeo=50"], "server": "NFS1"}]
+    defaults, problems = _nfsmount_conf.read_defaults(given)
+    assert problems == []
+    assert defaults == [Default(("soft",)), Default(("timeo=50",), server="NFS1")]
+    _defaults, problems = _nfsmount_conf.read_defaults([*given, {"options": ["ro"], "server": "nfs1"}])
+    assert problems == ["mount_defaults[2].options: are for the same mounts as those of mount_defaults[1]"]
+
+
+def test_the_files_of_mount_nfs_are_read_and_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    confs = [tmp_path / "usr.conf", tmp_path / "etc.conf"]
+    monkeypatch.setattr(_nfsmount_conf, "_FILES", tuple(map(str, confs)))
+    confs[1].write_text("main")
+    for conf in confs:
+        Path(f"{conf}.d").mkdir()
+        for name in ("a.conf", ".b.conf", "c.CONF", "d.conf.orig"):
+            Path(f"{conf}.d", name).write_text(name)
+    assert _nfsmount_conf.read_files() == {
+        str(confs[1]): "main",
+        f"{confs[0]}.d/a.conf": "a.conf",
+        f"{confs[1]}.d/a.conf": "a.conf",
+    }
+
+
+def test_a_block_of_ours_is_taken_out_of_its_file_and_read_after_it() -> None:
+    new = _nfsmount_conf.changes({_nfsmount_conf.CONF: MAIN}, SOFT, reads_folder=False)[_nfsmount_conf.CONF]
+    assert new is not None
+    rest, block = _nfsmount_conf.in_order({_nfsmount_conf.CONF: new})
+    assert (rest, block) == (MAIN, new.removesuffix(MAIN))

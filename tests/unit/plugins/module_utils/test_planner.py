@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +35,14 @@ def volume(number: int) -> Volume:
     )
 
 
-def listed(folder: Path, *, complete: bool = False, facts: bool = True, count: int = 3) -> str:
+def listed(folder: Path, *, complete: bool = False, facts: bool | Facts = True, count: int = 3) -> str:
     listing = _listing.Listing(
         [volume(number) for number in range(count)],
         "cluster",
         complete,
         "2026-01-01T00:00:00Z",
         count,
-        Facts() if facts else None,
+        facts if isinstance(facts, Facts) else Facts() if facts else None,
         [
             _listing.claim_record(
                 {
@@ -267,3 +268,49 @@ def test_every_group_has_a_header_of_its_own() -> None:
     headers = _api_module.headers_of({}, {"K8S_AUTH_IMPERSONATE_GROUPS": "a,,b", "K8S_AUTH_IMPERSONATE_USER": "me"})
     assert headers == {"Impersonate-User": ["me"], "Impersonate-Group": ["a", "b"]}
     assert _api_module.headers_of({"impersonate_groups": ["c"]}, {}) == {"Impersonate-Group": ["c"]}
+
+
+def test_a_plan_says_for_which_cluster_and_host_and_when_it_was_listed(tmp_path: Path) -> None:
+    growing = {"selection": {"names": ["*"]}, "size": "2Gi", "allow_delete_policy": True}
+    for made in (
+        plan("reclaim", listed(tmp_path), {"policy": "Retain"}, host="api1"),
+        plan("expand", listed(tmp_path, complete=True), growing, host="api1"),
+    ):
+        assert (made["cluster_uid"], made["listed_at"]) == ("cluster", "2026-01-01T00:00:00Z")
+        assert made["refusals"] == []
+        assert {step["host"] for step in made["steps"]} == {"api1"}
+        assert len(made["steps"]) == 3
+
+
+def test_volumes_whose_policy_is_delete_grow_only_if_that_is_allowed(tmp_path: Path) -> None:
+    made = plan("expand", listed(tmp_path, complete=True), {"selection": {"names": ["*"]}, "size": "2Gi"})
+    assert (len(made["steps"]), len(made["refusals"])) == (0, 3)
+    assert made["request"] == {"allow_delete_policy": False}
+
+
+@pytest.mark.parametrize("where", ["listing", "request"])
+def test_a_protected_namespace_is_protected_by_the_listing_and_by_the_request(tmp_path: Path, where: str) -> None:
+    facts = Facts(
+        protected=frozenset({"shop"} if where == "listing" else ()),
+        claims={("shop", f"c{number}"): f"cu{number}" for number in range(3)},
+    )
+    listing = listed(tmp_path, facts=facts)
+    more = {"protected_namespaces": ["shop"]} if where == "request" else {}
+    request = {"policy": "Recycle", "allow_future_deletion": True}
+    made = plan("reclaim", listing, {**request, **more})
+    assert [one["reason"] for one in made["refusals"]] == ['belongs to the protected namespace "shop"'] * 3
+    other = plan("reclaim", listed(tmp_path, facts=dataclasses.replace(facts, protected=frozenset())), request)
+    assert (len(other["steps"]), other["refusals"]) == (3, [])
+
+
+def test_a_volume_that_was_recycled_is_known_from_the_listing(tmp_path: Path) -> None:
+    facts = Facts(recycled=frozenset({"pv-0"}))
+    loaded = _listing.load(listed(tmp_path, facts=facts))
+    assert loaded.facts is not None and loaded.facts.recycled == {"pv-0"}
+
+
+def test_what_a_recovery_needs_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^recover: is needed, with what the nodes told$"):
+        plan("recover", str(tmp_path), None)
+    with pytest.raises(ValueError, match=r"^max_changes: for recover give a count: its steps concern mounts and pods"):
+        plan("recover", str(tmp_path), {"nodes": "x"}, max_changes="10%")

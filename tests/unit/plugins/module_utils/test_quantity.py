@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 
 import pytest
@@ -122,3 +123,45 @@ def test_signs_and_the_ends_of_each_scale(text: str, value: int, stored: str) ->
 def test_the_suffix_that_was_meant_is_named(text: str, meant: str) -> None:
     with pytest.raises(ValueError, match=f'did you mean "{meant}"'):
         _quantity.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("5gib", 'unknown suffix "gib"; did you mean "Gi"?'),
+        ("5MB", 'unknown suffix "MB"; did you mean "M"?'),
+        ("5 K", 'unknown suffix " K"; did you mean "k"?'),
+        ("5N", 'unknown suffix "N"'),
+        ("5U", 'unknown suffix "U"'),
+        ("5b", 'unknown suffix "b"'),
+        ("5x", 'unknown suffix "x"'),
+    ],
+)
+def test_the_suffix_that_is_meant_is_named_if_it_is_one_of_a_size(text: str, words: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(f'"{text}" is not a quantity: {words}')}$"):
+        _quantity.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "stored"),
+    [
+        ("1Ei", "1Ei"),
+        ("1e3", "1e3"),
+        ("1500e0", "1500"),
+        ("1000e3", "1e6"),
+        ("1023Ki", "1023Ki"),
+        ("0.5Ki", "512"),
+        ("1.", "1"),
+        ("-3M", "-3M"),
+        ("-1.5Ki", "-1536"),
+        ("1000000E", "1000000E"),
+    ],
+)
+def test_how_the_api_server_writes_it(text: str, stored: str) -> None:
+    assert _quantity.canonical(text) == stored
+
+
+def test_a_number_of_64_characters_is_read_and_a_longer_one_is_not() -> None:
+    assert _quantity.parse("1" * 64) == int("1" * 64)
+    with pytest.raises(ValueError, match="is not a quantity; write for example 500Mi"):
+        _quantity.parse("1" * 65)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.clusterkit.storage.plugins.module_utils import _plan, _reclaim_run
-from ansible_collections.clusterkit.storage.plugins.module_utils._reclaim import Facts, Request, decide
+from ansible_collections.clusterkit.storage.plugins.module_utils._reclaim import Facts, Request, decide, needs_recyclers
 from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import (
     BOUND_BY_CONTROLLER,
     PROVISIONED_BY,
@@ -202,3 +202,33 @@ RELEASED = {"phase": "Released", "claim": ("shop", "a", "c1")}
 def test_release_is_refused_with_the_reason(values: dict[str, Any], known: Facts, words: str) -> None:
     decision = decide(volume(**values), Request(policy="Retain", release="reserved"), known)
     assert words in decision.refusal
+
+
+def test_what_is_allowed_is_read_from_the_request() -> None:
+    allowed = Request.of({"policy": "Delete", "allow_future_deletion": True})
+    assert allowed.allow_future_deletion is True
+    assert Request.of({"policy": "Retain"}).allow_future_deletion is False
+    with pytest.raises(ValueError, match="say allow_future_deletion: true if that is meant"):
+        Request.of({"policy": "Delete"})
+
+
+@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize("driver", ["nfs", "csi"])
+def test_recyclers_matter_to_nfs_volumes_that_are_released(phase: str, driver: str) -> None:
+    one = volume(phase=phase, driver=driver)
+    needed = driver == "nfs" and phase in ("Released", "Failed")
+    assert needs_recyclers(one, Request(release="open")) is needed
+    assert not needs_recyclers(one, Request(policy="Retain"))
+
+
+def test_why_a_policy_is_refused_is_said_in_words() -> None:
+    request = Request(policy="Recycle", allow_future_deletion=True)
+    released = decide(volume(phase="Released"), request, Facts())
+    assert released.refusal == (
+        "is Released: policy Recycle would destroy its data now; removing volumes is what "
+        "clusterkit.storage.pv_cleanup is for"
+    )
+    assert decide(volume(phase="Available", driver="csi"), request, Facts()).refusal == (
+        "is a CSI volume: those cannot be recycled"
+    )
+    assert decide(volume(phase="Available", driver="nfs"), request, Facts()).refusal == ""

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from ansible_collections.clusterkit.storage.plugins.module_utils import _plan, _planner, _pods, _recover
 from ansible_collections.clusterkit.storage.plugins.module_utils._pods import PodSet, name_of
-from ansible_collections.clusterkit.storage.plugins.module_utils._recover import Host
+from ansible_collections.clusterkit.storage.plugins.module_utils._recover_facts import Host
 from ansible_collections.clusterkit.storage.tests.outages import (
     LEAVING,
     OVER,

@@ -7,6 +7,7 @@ from typing import Any
 
 from ansible_collections.clusterkit.storage.plugins.filter.recovery import FilterModule
 from ansible_collections.clusterkit.storage.plugins.module_utils import _recover
+from ansible_collections.clusterkit.storage.plugins.module_utils._recover_facts import Host
 from ansible_collections.clusterkit.storage.tests.outages import OVER, cluster, host, mount, pod, uid
 
 FILTERS = FilterModule().filters()
@@ -17,7 +18,7 @@ def planned() -> dict[str, Any]:
     pods = cluster(
         pod(1, deleting=OVER), pod(2, deleting=OVER), pod(3), pod(5, deleting=OVER), pod(6, deleting=OVER, node="node3")
     )
-    silent = _recover.Host("node2", problem="timed out")
+    silent = Host("node2", problem="timed out")
     return _recover.plan([found, silent], pods, {"allow_force_delete": True})
 
 

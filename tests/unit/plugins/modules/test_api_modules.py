@@ -10,8 +10,6 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible.module_utils import basic
-from ansible.module_utils.common.parameters import PASS_VARS
 from ansible_collections.clusterkit.storage.plugins.doc_fragments import api as fragment
 from ansible_collections.clusterkit.storage.plugins.module_utils import _api_module, _listing
 from ansible_collections.clusterkit.storage.plugins.module_utils._api_module import API_ARGUMENTS, access_arguments
@@ -27,46 +25,22 @@ from ansible_collections.clusterkit.storage.plugins.modules import (
     storage_plan,
 )
 from ansible_collections.clusterkit.storage.tests.api_server import Cluster
+from ansible_collections.clusterkit.storage.tests.module_process import differing_options, run_here
 from kubernetes import config
 
 ROOT = Path(__file__).resolve().parents[4]
 API_MODULES = [pod_info, pod_recover, pv_info, pv_reclaim, pvc_expand, storage_diagnose]
 
 
-def run(
-    module: ModuleType,
-    arguments: dict[str, Any],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    check_mode: bool = False,
-) -> tuple[dict[str, Any], str]:
-    given = {"_ansible_check_mode": check_mode, **arguments}
-    if "inject_invocation" in PASS_VARS:  # since ansible-core 2.21 the arguments are told on request only
-        given["_ansible_inject_invocation"] = True
-    monkeypatch.setattr(basic, "_ANSIBLE_ARGS", json.dumps({"ANSIBLE_MODULE_ARGS": given}).encode())
-    monkeypatch.setattr(basic, "_ANSIBLE_PROFILE", "legacy", raising=False)
-    with pytest.raises(SystemExit):
-        module.main()
-    output = capsys.readouterr().out
-    return json.loads(output), output
-
-
 @pytest.mark.parametrize("module", [*API_MODULES, storage_plan])
 def test_the_documented_options_are_those_that_exist(module: ModuleType) -> None:
-    def compare(documented: dict[str, Any], existing: dict[str, Any]) -> None:
-        assert set(documented) == set(existing)
-        for name, option in existing.items():
-            for key in ("type", "elements", "default", "required", "choices"):
-                assert documented[name].get(key) == option.get(key), (name, key)
-            compare(documented[name].get("suboptions", {}), option.get("options", {}))
-
     documentation = yaml.safe_load(module.DOCUMENTATION)
     fragments = documentation["extends_documentation_fragment"]
     documented: dict[str, Any] = {}
     for name in ("selection", "changes"):
         if f"clusterkit.storage.api.{name}" in fragments:
             documented |= yaml.safe_load(getattr(fragment.ModuleDocFragment, name.upper()))["options"]
-    compare(documented | documentation["options"], module.ARGUMENTS)
+    assert differing_options(documented | documentation["options"], module.ARGUMENTS) == []
     assert ("kubernetes.core.k8s_auth_options" in fragments) is (module in API_MODULES)
 
 
@@ -97,10 +71,10 @@ KUBECONFIG = {
 def test_what_is_told_of_wrong_arguments_has_no_secrets(
     module: ModuleType, wrong: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    result, output = run(module, {"kubeconfig": KUBECONFIG, **wrong}, monkeypatch, capsys)
+    result, output = run_here(module, {"kubeconfig": KUBECONFIG, **wrong}, monkeypatch, capsys)
     assert result["failed"]
     assert SECRET not in output
-    result, output = run(
+    result, output = run_here(
         module, {"host": "https://127.0.0.1:1", "api_key": SECRET, "password": SECRET, **wrong}, monkeypatch, capsys
     )
     assert result["failed"]
@@ -149,14 +123,14 @@ def test_a_plan_is_made_shown_kept_and_made_again(
         "reclaim": {"release": "reserved"},
         "dest": str(tmp_path / "plan"),
     }
-    first, _output = run(storage_plan, arguments, monkeypatch, capsys, check_mode=True)
+    first, _output = run_here(storage_plan, arguments, monkeypatch, capsys, check_mode=True)
     assert first["changed"]
     assert not (tmp_path / "plan").exists()
-    second, _output = run(storage_plan, arguments, monkeypatch, capsys)
-    third, _output = run(storage_plan, arguments, monkeypatch, capsys)
+    second, _output = run_here(storage_plan, arguments, monkeypatch, capsys)
+    third, _output = run_here(storage_plan, arguments, monkeypatch, capsys)
     assert (second["changed"], third["changed"], second["id"]) == (True, False, first["id"])
     assert second["steps"] == 1
-    shown, _output = run(storage_plan, {"action": "reclaim", "plan": str(tmp_path / "plan")}, monkeypatch, capsys)
+    shown, _output = run_here(storage_plan, {"action": "reclaim", "plan": str(tmp_path / "plan")}, monkeypatch, capsys)
     assert shown["table"] == second["table"]
     assert "Available, Retain, reserved for n/c" in second["table"][2]
 
@@ -179,7 +153,7 @@ def test_requests_that_are_wrong_write_no_plan(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     given = {"action": "reclaim", "listing": listing(tmp_path / "l"), "dest": str(tmp_path / "plan"), **arguments}
-    result, _output = run(storage_plan, given, monkeypatch, capsys)
+    result, _output = run_here(storage_plan, given, monkeypatch, capsys)
     assert result["failed"]
     assert words in result["msg"]
     assert not (tmp_path / "plan").exists()
@@ -189,7 +163,7 @@ def test_a_listing_of_everything_is_no_selection(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = {"action": "reclaim", "listing": listing(tmp_path / "l", complete=True), "reclaim": {"release": "open"}}
-    result, _output = run(storage_plan, given, monkeypatch, capsys)
+    result, _output = run_here(storage_plan, given, monkeypatch, capsys)
     assert "never means all" in result["msg"]
 
 
@@ -252,7 +226,7 @@ def test_what_was_done_is_told_also_when_its_file_cannot_be_written(
     released(cluster, "a")
     access = {"host": cluster.url, "api_key": SECRET, "_ansible_diff": True}
     given = {**access, "volumes": ["a"], "release": "reserved", "dest": str(tmp_path)}
-    result, output = run(pv_reclaim, given, monkeypatch, capsys)
+    result, output = run_here(pv_reclaim, given, monkeypatch, capsys)
     assert (result["failed"], result["changed"], result["summary"]["changed"]) == (True, True, 1)
     assert f"{tmp_path} cannot be written" in result["msg"]
     assert [one["state"] for one in result["volumes"]] == ["changed"]
@@ -268,9 +242,9 @@ def test_a_file_takes_all_that_became_of_the_volumes(
     cluster.change("persistentvolumes", "b", {"spec": {"claimRef": {"uid": None}}, "status": {"phase": "Available"}})
     dest = tmp_path / "result.jsonl"
     given = {"host": cluster.url, "api_key": SECRET, "volumes": ["a", "b"], "release": "reserved", "dest": str(dest)}
-    result, _output = run(pv_reclaim, given, monkeypatch, capsys, check_mode=True)
+    result, _output = run_here(pv_reclaim, given, monkeypatch, capsys, check_mode=True)
     assert (result["changed"], dest.exists(), len(result["volumes"])) == (True, False, 2)
-    result, _output = run(pv_reclaim, given, monkeypatch, capsys)
+    result, _output = run_here(pv_reclaim, given, monkeypatch, capsys)
     assert [(one["name"], one["state"]) for one in result["volumes"]] == [("a", "changed")]
     lines = [json.loads(line) for line in dest.read_text().splitlines()]
     assert [(one["name"], one["state"]) for one in lines] == [("a", "changed"), ("b", "unchanged")]
@@ -281,6 +255,6 @@ def test_claims_that_do_not_grow_fail_the_module_with_all_of_them(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = {"host": cluster.url, "api_key": SECRET, "claims": [{"namespace": "shop", "name": "none"}], "size": "2Gi"}
-    result, _output = run(pvc_expand, given, monkeypatch, capsys)
+    result, _output = run_here(pvc_expand, given, monkeypatch, capsys)
     assert result["msg"] == "1 of 1 claims are not as asked for: shop/none (gone) does not exist"
     assert (result["summary"], result["quotas"], result["changed"]) == ({"gone": 1}, [], False)

@@ -3,17 +3,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 import yaml
-from ansible.module_utils import basic
 from ansible_collections.clusterkit.storage.plugins.module_utils import _recover_host
 from ansible_collections.clusterkit.storage.plugins.modules import nfs_mounts, nfs_mounts_info, nfs_probe, nfs_recover
 from ansible_collections.clusterkit.storage.tests.documentation import contradictions
+from ansible_collections.clusterkit.storage.tests.module_process import differing_options, run_here
 
 
 def run(
@@ -24,26 +23,14 @@ def run(
     *,
     check_mode: bool = False,
 ) -> dict[str, Any]:
-    given = {"ANSIBLE_MODULE_ARGS": {**arguments, "_ansible_check_mode": check_mode}}
-    monkeypatch.setattr(basic, "_ANSIBLE_ARGS", json.dumps(given).encode())
-    monkeypatch.setattr(basic, "_ANSIBLE_PROFILE", "legacy", raising=False)
-    with pytest.raises(SystemExit):
-        module.main()
-    result: dict[str, Any] = json.loads(capsys.readouterr().out)
+    result, _output = run_here(module, arguments, monkeypatch, capsys, check_mode=check_mode)
     assert contradictions(module.__name__.rpartition(".")[2], result) == []
     return result
 
 
 @pytest.mark.parametrize("module", [nfs_mounts, nfs_mounts_info, nfs_probe, nfs_recover])
 def test_the_documented_options_are_those_that_exist(module: ModuleType) -> None:
-    def compare(documented: dict[str, Any], existing: dict[str, Any]) -> None:
-        assert set(documented) == set(existing)
-        for name, option in existing.items():
-            for key in ("type", "elements", "default", "required", "choices"):
-                assert documented[name].get(key) == option.get(key), (name, key)
-            compare(documented[name].get("suboptions", {}), option.get("options", {}))
-
-    compare(yaml.safe_load(module.DOCUMENTATION)["options"], module.ARGUMENTS)
+    assert differing_options(yaml.safe_load(module.DOCUMENTATION)["options"], module.ARGUMENTS) == []
 
 
 @pytest.mark.parametrize("check_mode", [True, False])

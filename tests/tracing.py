@@ -11,22 +11,32 @@ from collections.abc import Callable
 from pathlib import Path
 
 CALLS = "openat,write,ftruncate,fchmod,fchown,fsetxattr,fsync,rename,unlink,mkdir,flock,vfork,clone,clone3"
+FAILED = 3
 
 
-def run_traced(work: Callable[[], object], log: Path, *inject: str, prepare: Callable[[], object] | None = None) -> int:
-    """Do the work below strace, what prepares it before; return the status that waitpid gives."""
+def run_traced(
+    work: Callable[[], int | None],
+    log: Path,
+    *inject: str,
+    prepare: Callable[[], object] | None = None,
+    calls: str = CALLS,
+) -> int:
+    """Do the work below strace, what prepares it before; return the status that waitpid gives.
+
+    The child ends with what the work returns, or with FAILED.
+    """
     child = os.fork()
     if not child:
         try:
             if prepare:
                 prepare()
             os.kill(os.getpid(), signal.SIGSTOP)  # until strace holds this process
-            work()
+            status = work() or 0
         except BaseException:
-            os._exit(1)
-        os._exit(0)
+            os._exit(FAILED)
+        os._exit(status)
     os.waitpid(child, os.WUNTRACED)
-    argv = ["strace", "-p", str(child), "-o", str(log), "-e", f"trace={CALLS}", *inject]
+    argv = ["strace", "-p", str(child), "-o", str(log), "-e", f"trace={calls}", *inject]
     tracer = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL)
     assert tracer.stderr is not None
     attached = tracer.stderr.readline()
