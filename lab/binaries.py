@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Kubernetes, etcd, containerd and the stand-in provisioner, built from Go modules."""
+"""Kubernetes, etcd, containerd, Helm and the stand-in provisioner, built from Go modules."""
 
 from __future__ import annotations
 
@@ -103,6 +103,12 @@ def containerd() -> Path:
     programs = {name: f"{module}/cmd/{name}" for name in CONTAINERD}
     tags = "no_btrfs no_devmapper no_zfs"
     return _tools("containerd", module, version, programs, tags, f"-X {module}/version.Version={version}")
+
+
+def helm() -> Path:
+    module, version = "helm.sh/helm/v3", pins()["helm"]
+    flags = f"-X {module}/internal/version.version=v{version}"
+    return _tools("helm", module, version, {"helm": f"{module}/cmd/helm"}, "", flags)
 
 
 def provisioner() -> Path:

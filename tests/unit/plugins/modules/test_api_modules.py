@@ -23,6 +23,7 @@ from ansible_collections.clusterkit.storage.plugins.modules import (
     pv_info,
     pv_reclaim,
     pvc_expand,
+    storage_cluster_info,
     storage_diagnose,
     storage_plan,
 )
@@ -30,7 +31,7 @@ from ansible_collections.clusterkit.storage.tests.api_server import Cluster
 from kubernetes import config
 
 ROOT = Path(__file__).resolve().parents[4]
-API_MODULES = [pod_info, pod_recover, pv_info, pv_reclaim, pvc_expand, storage_diagnose]
+API_MODULES = [pod_info, pod_recover, pv_info, pv_reclaim, pvc_expand, storage_cluster_info, storage_diagnose]
 
 
 def run(
