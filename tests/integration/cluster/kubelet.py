@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import threading
+import time
 from types import TracebackType
 from typing import Any
 
 from .cluster import Cluster
 
 NODE = "without-machine"
-PAUSE = 0.3
+PAUSE = 0.5
 
 
 class Kubelet:
@@ -35,7 +36,9 @@ class Kubelet:
 
     def _ready(self) -> None:
         capacity = {"cpu": "8", "memory": "16Gi", "pods": "110"}
-        condition = {"type": "Ready", "status": "True", "reason": "Test", "message": ""}
+        # Without a new heartbeat the node counts as gone after 50 s, and its pods as not ready.
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        condition = {"type": "Ready", "status": "True", "reason": "Test", "message": "", "lastHeartbeatTime": now}
         body = {"status": {"capacity": capacity, "allocatable": capacity, "conditions": [condition]}}
         self._cluster.request("PATCH", f"/api/v1/nodes/{NODE}/status", body, "application/strategic-merge-patch+json")
         self._cluster.request(
