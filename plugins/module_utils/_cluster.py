@@ -94,7 +94,8 @@ def nfs_place(volume: Mapping[str, Any]) -> tuple[str, str] | None:
 def directories_in_use(cluster: Cluster) -> Iterator[tuple[str, dict[str, Any], str, str, list[str]]]:
     """Each directory on a server that something of ours lies in: its place, the item, server, path, mount options."""
     for index, one in enumerate(cluster.provisioners):
-        if not one["server"] or not one["path"]:
+        # What the CSI driver makes lies where its classes say.
+        if one["engine"] == "csi" or not one["server"] or not one["path"]:
             continue
         options = [
             option
