@@ -8,6 +8,7 @@ Server-side apply repairs everything else.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -105,7 +106,7 @@ def _compare_controller(one: Item, live: Item, place: str, cluster: Cluster, fou
             ("image", "image", one["image"] if one["method"] == "manifests" else live["image"]),
             ("server", "server", one["server"] if one["engine"] == "subdir" else live["server"]),
             ("path", "path", one["path"] if one["engine"] == "subdir" else live["path"]),
-            ("chart", "chart", _chart_label(one) or live["chart"]),
+            ("chart", "chart", _chart_label(one, live)),
         )
         if live[name] != wanted
     ]
@@ -120,11 +121,16 @@ def _compare_controller(one: Item, live: Item, place: str, cluster: Cluster, fou
     )
 
 
-def _chart_label(one: Item) -> str:
-    """What Helm charts write on their objects, where the version is known beforehand."""
-    if one["method"] != "helm" or not one["chart_version"]:
-        return ""
-    return f"{str(one['chart']).rpartition('/')[2]}-{one['chart_version']}"
+def _chart_label(one: Item, live: Item) -> str:
+    """What the chart will write on its objects (name-version), where that is known beforehand; else what is there."""
+    name = str(one["chart"]).rpartition("/")[2]
+    label = name[: -len(".tgz")] if name.endswith(".tgz") else f"{name}-{one['chart_version']}"
+    known = one["method"] == "helm" and (name.endswith(".tgz") or one["chart_version"])
+    same = re.sub(r"-v(?=\d)", "-", label) == re.sub(r"-v(?=\d)", "-", live["chart"])
+    # A label in another form says nothing of the version.
+    return (
+        label if known and not same and live["chart"].rpartition("-")[0] == label.rpartition("-")[0] else live["chart"]
+    )
 
 
 # Classes ---------------------------------------------------------------------------------------------

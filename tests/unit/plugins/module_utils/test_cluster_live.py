@@ -272,8 +272,15 @@ def test_the_release_of_a_chart_is_known_by_its_name() -> None:
     result = check(None, {"controllers": [one]}, k8s_storage_provisioners=[chart])
     assert result["problems"] == []
     assert 'chart "subdir-4.0.17" becomes "subdir-4.0.18"' in result["notes"][0]["message"]
+    for label in ("subdir-4.0.18", "subdir-v4.0.18", "something-else", ""):
+        one["chart"] = label
+        assert notes(None, {"controllers": [one]}, k8s_storage_provisioners=[chart]) == []
+    archive = {**chart, "chart": "/charts/subdir-4.0.19.tgz", "chart_version": ""}
     one["chart"] = "subdir-4.0.18"
-    assert notes(None, {"controllers": [one]}, k8s_storage_provisioners=[chart]) == []
+    (found,) = notes(None, {"controllers": [one]}, k8s_storage_provisioners=[archive])
+    assert 'chart "subdir-4.0.18" becomes "subdir-4.0.19"' in found
+    folder = {**chart, "chart": "/charts/subdir", "chart_version": ""}
+    assert notes(None, {"controllers": [one]}, k8s_storage_provisioners=[folder]) == []
 
 
 def test_a_removal_holds_everything_and_judges_nothing_else() -> None:
