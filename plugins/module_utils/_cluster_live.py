@@ -311,7 +311,9 @@ def claim_differences(one: Item, live: Item) -> Sequence[tuple[str, Any, Any]]:
     spec = live["spec"]
     selector = spec.get("selector") or {}
     wanted_labels = (one["selector"] or {}).get("match_labels") or {}
-    pairs = [("access_modes", sorted(spec.get("accessModes") or []), sorted(one["access_modes"]))]
+    pairs: list[tuple[str, Any, Any]] = [
+        ("access_modes", sorted(spec.get("accessModes") or []), sorted(one["access_modes"]))
+    ]
     if one["storage_class"] is not None and spec.get("storageClassName") is not None:
         pairs.append(("storage_class", spec["storageClassName"], one["storage_class"]))
     if one["volume_name"] and spec.get("volumeName"):

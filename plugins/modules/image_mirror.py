@@ -83,6 +83,10 @@ author:
   - The clusterkit.storage authors (@clusterkit)
 requirements:
   - skopeo
+seealso:
+  - name: skopeo
+    description: The program that copies.
+    link: https://github.com/containers/skopeo
 """
 
 EXAMPLES = r"""

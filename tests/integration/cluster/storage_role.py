@@ -13,14 +13,14 @@ NAME = "storage.example.org/nfs"
 SERVER = "192.0.2.10"
 CLASSES = "/apis/storage.k8s.io/v1/storageclasses"
 DEPLOYMENTS = "/apis/apps/v1/namespaces/role-test/deployments"
-PROVISIONER = {
+PROVISIONER: dict[str, Any] = {
     "name": "role-test",
     "namespace": "role-test",
     "provisioner_name": NAME,
     "server": SERVER,
     "path": "/nfs/dpv",
 }
-CLASS = {"name": "role-test", "provisioner": NAME, "reclaim_policy": "Delete"}
+CLASS: dict[str, Any] = {"name": "role-test", "provisioner": NAME, "reclaim_policy": "Delete"}
 
 
 class Run:

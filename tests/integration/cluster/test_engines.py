@@ -210,7 +210,7 @@ def test_objects_of_the_csi_driver_are_accepted_and_our_modules_work_on_them(
     node: Cluster, role: Callable[..., Run]
 ) -> None:
     define_snapshot_classes(node)
-    driver = {
+    driver: dict[str, Any] = {
         "engine": "csi",
         "method": "installed",
         "server": SERVER,
@@ -218,7 +218,7 @@ def test_objects_of_the_csi_driver_are_accepted_and_our_modules_work_on_them(
         "snapshot_classes": [{"name": "role-test", "parameters": {"mountOptions": "nfsvers=4.1"}}],
     }
     attributes = {"server": SERVER, "share": "/nfs/csi", "subDir": "static"}
-    wanted = {
+    wanted: dict[str, Any] = {
         "provisioners": [driver],
         "classes": [{"name": "role-test", "provisioner": "nfs.csi.k8s.io"}],
         "volumes": [

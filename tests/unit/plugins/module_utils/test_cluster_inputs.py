@@ -111,7 +111,7 @@ def test_provisioners_that_cannot_work_are_refused(provisioners: list[dict[str, 
     assert len(found) == 1 and words in found[0], found
 
 
-AS_OURS = {"provisioner": "fuseim.pri/ifs", "reclaimPolicy": "Retain"}
+AS_OURS: dict[str, Any] = {"provisioner": "fuseim.pri/ifs", "reclaimPolicy": "Retain"}
 
 
 def test_the_default_class_is_not_taken_from_another_one() -> None:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +28,6 @@ else
   cp "$STORE/$(echo "$before" | tr / _)" "$STORE/$(echo "$image" | tr / _)"
 fi
 """
-
-Mirror = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture
