@@ -27,14 +27,7 @@ def read(api: Api, claims: Any) -> dict[str, Any]:
         "storage_classes": api.list_all(CLASSES, _without_history).items,
         "volumes": volumes,
         "claims": [one for one in api.each(lambda key: _claim(api, *key), _names(claims)) if one],
-        "controllers": [
-            record
-            for kind in _controllers.KINDS
-            for records in api.list_all(
-                path_of(kind, group="apps/v1"), lambda item, kind=kind: _controllers.records_of(kind, item) or None
-            ).items
-            for record in records
-        ],
+        "controllers": [one for kind in _controllers.KINDS for one in _records(api, kind)],
         "provisioner_states": _volume_set.provisioner_states(api, doomed_by(volumes)),
     }
 
@@ -70,6 +63,11 @@ def doom_of(one: Mapping[str, Any]) -> str:
 def _without_history(item: Mapping[str, Any]) -> dict[str, Any]:
     metadata = {name: value for name, value in item["metadata"].items() if name != "managedFields"}
     return {**item, "metadata": metadata}
+
+
+def _records(api: Api, kind: str) -> list[dict[str, Any]]:
+    listing = api.list_all(path_of(kind, group="apps/v1"), lambda item: _controllers.records_of(kind, item) or None)
+    return [record for records in listing.items for record in records]
 
 
 def _names(claims: Any) -> list[tuple[str, str]]:
