@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Kubernetes, etcd, containerd and the stand-in provisioner, built from Go modules."""
+"""Kubernetes, etcd, containerd, Helm and the stand-in provisioner, built from Go modules; Debian's docker-registry."""
 
 from __future__ import annotations
 
@@ -103,6 +103,29 @@ def containerd() -> Path:
     programs = {name: f"{module}/cmd/{name}" for name in CONTAINERD}
     tags = "no_btrfs no_devmapper no_zfs"
     return _tools("containerd", module, version, programs, tags, f"-X {module}/version.Version={version}")
+
+
+def helm() -> Path:
+    module, version = "helm.sh/helm/v3", pins()["helm"]
+    flags = f"-X {module}/internal/version.version=v{version}"
+    return _tools("helm", module, version, {"helm": f"{module}/cmd/helm"}, "", flags)
+
+
+def registry() -> Path:
+    """Folder with docker-registry. Debian's package would start a service; only its program is taken."""
+
+    def build(out: Path) -> None:
+        require("apt-get", "dpkg-deb")
+        log = out / "build.log"
+        with step("fetch Debian's docker-registry", log):
+            run(["apt-get", "download", "docker-registry"], cwd=out, log=log)
+            (package,) = out.glob("docker-registry_*.deb")
+            run(["dpkg-deb", "--extract", package, out / "files"], log=log)
+            (out / "files/usr/bin/docker-registry").rename(out / "docker-registry")
+        shutil.rmtree(out / "files")
+        package.unlink()
+
+    return cache.entry("registry", {"package": "docker-registry", "recipe": 1}, build)
 
 
 def provisioner() -> Path:

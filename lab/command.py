@@ -15,6 +15,8 @@ from lab.settings import LabError
 
 # Program: the Debian package that has it.
 PACKAGES = {
+    "apt-get": "apt",
+    "dpkg-deb": "dpkg",
     "go": "golang-go",
     "mke2fs": "e2fsprogs",
     "mmdebstrap": "mmdebstrap",

@@ -303,6 +303,8 @@ class _Handler(BaseHTTPRequestHandler):
         """None: it was a watch, which has answered by itself."""
         place = urlsplit(self.path)
         query = {name: values[0] for name, values in parse_qs(place.query).items()}
+        if place.path == "/version":
+            return {"gitVersion": "v1.37.2"}
         found = _PATH.fullmatch(place.path)
         if found is None:
             raise RefusedError(404, "the server could not find the requested resource")

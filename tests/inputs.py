@@ -21,6 +21,21 @@ PROVISIONER = {"server": "192.0.2.1", "path": "/nfs/dpv"}
 PYTHON = {"version": {"major": 3, "minor": 13}}
 
 
+NOTHING_LIVE: dict[str, Any] = {
+    "host": "localhost",
+    "variables": {},
+    "error": "",
+    "version": "v1.37.2",
+    "storage_classes": [],
+    "volumes": [],
+    "claims": [],
+    "namespaces": ["default"],
+    "controllers": [],
+    "provisioner_states": {},
+    "helm": None,
+}
+
+
 def host(name: str, group: str, **variables: Any) -> dict[str, Any]:
     address = {"server1": "192.0.2.1", "node1": "192.0.2.11", "node2": "192.0.2.12"}.get(name, "192.0.2.99")
     return {
@@ -54,12 +69,8 @@ def check(
     if hosts is None:
         hosts = [host("server1", "servers"), host("node1", "nodes")]
     cluster = {
-        "host": "localhost",
+        **NOTHING_LIVE,
         "variables": {"site_export_clients": ["192.0.2.0/24"], **variables},
-        "error": "",
-        "version": "v1.37.2",
-        "storage_classes": [],
-        "volumes": [],
         **(live or {}),
     }
     result = _inputs.check(copy.deepcopy(hosts), copy.deepcopy(cluster), SPECS)

@@ -12,7 +12,10 @@ from typing import Any
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible_collections.clusterkit.storage.plugins.module_utils import (
     _addresses,
+    _charts,
+    _cluster,
     _cluster_inputs,
+    _cluster_live,
     _directories,
     _export_list,
     _export_options,
@@ -23,7 +26,7 @@ from ansible_collections.clusterkit.storage.plugins.module_utils import (
     _shares,
 )
 from ansible_collections.clusterkit.storage.plugins.module_utils._argument_specs import Spec
-from ansible_collections.clusterkit.storage.plugins.module_utils._cluster_inputs import Cluster
+from ansible_collections.clusterkit.storage.plugins.module_utils._cluster import Cluster
 from ansible_collections.clusterkit.storage.plugins.module_utils._report import Report
 from ansible_collections.clusterkit.storage.plugins.module_utils._shares import Policy, Server, Use
 from ansible_collections.clusterkit.storage.plugins.module_utils._suggest import did_you_mean, nearest
@@ -75,6 +78,7 @@ def check(
     specs: Mapping[str, Mapping[str, Any]],
     groups: Mapping[str, str] | None = None,
     known_groups: Sequence[str] = (),
+    removal: bool = False,
 ) -> dict[str, Any]:
     """Return problems, notes, and the completed inputs."""
     report = Report()
@@ -90,11 +94,13 @@ def check(
             unread.add(host["name"])
     wanted, site = _check_variables_of_cluster(cluster, by_role["k8s_storage"], report)
     _platforms.check_access(cluster, report)
-    _cluster_inputs.check(wanted, partial(report.problem, api_host), partial(report.note, api_host))
+    wanted.complete()
+    judge = _cluster_live.removal if removal else _cluster_inputs.check
+    found = judge(wanted, partial(report.problem, api_host), partial(report.note, api_host))
     servers = [_server(host, checked[host["name"]]) for host in hosts if "servers" in host["groups"]]
     uses = _uses(wanted)
     needs: dict[str, list[_shares.Needed]] = {}
-    if servers or site["storage_servers"]:
+    if (servers or site["storage_servers"]) and not removal:
         needs = _shares.locate(uses, servers, site["storage_servers"], api_host, report)
     policy = Policy(api_host, site["site_export_clients"], site["site_export_options"])
     _check_policy(policy, any(_allows_world(values) for values in checked.values()), report)
@@ -121,17 +127,19 @@ def check(
             for need in found
         ],
         "cluster": {
-            "provisioners": [
-                {**one, "image": _cluster_inputs.rewritten(one["image"], site["k8s_storage_image_registry"])}
-                for one in wanted.provisioners
+            "provisioners": wanted.provisioners,
+            "releases": [
+                _charts.release(one, wanted.registry) for _index, one in wanted.installed if one["method"] == "helm"
             ],
             "classes": wanted.classes,
             "volumes": wanted.volumes,
             "claims": wanted.claims,
             "wanted": _is_wanted(wanted),
+            "missing_namespaces": _missing_namespaces(wanted, cluster["namespaces"]),
+            **found.as_dict(),
         },
         "verify": {
-            "image": _cluster_inputs.rewritten(site["verify_image"], site["k8s_storage_image_registry"]),
+            "image": _cluster.rewritten(site["verify_image"], wanted.registry),
             "timeout": site["verify_timeout"],
         },
     }
@@ -286,7 +294,6 @@ def _check_variables_of_cluster(
         meant = nearest(variable, _SITE_SPEC.names) if variable.startswith(("site_", "storage_")) else None
         if meant and meant != variable and _is_typo(variable, meant):
             report.problem(cluster["host"], variable, f'is not known; did you mean "{meant}"?')
-    site["k8s_storage_image_registry"] = values.get("k8s_storage_image_registry") or ""
     # A claim can only be judged by volumes and classes that could be read.
     judged = not unread & {"k8s_storage_volumes", "k8s_storage_classes"}
     return (
@@ -297,6 +304,13 @@ def _check_variables_of_cluster(
             claims=values.get("k8s_storage_claims", []) if judged else [],
             live_classes=list(cluster["storage_classes"]),
             live_volumes=list(cluster["volumes"]),
+            live_claims=list(cluster["claims"]),
+            controllers=list(cluster["controllers"]),
+            provisioner_states=cluster["provisioner_states"],
+            helm=cluster["helm"],
+            registry=values.get("k8s_storage_image_registry") or "",
+            allow_take_default=bool(values.get("k8s_storage_allow_take_default")),
+            allow_delete_released=bool(values.get("k8s_storage_allow_delete_released")),
         ),
         site,
     )
@@ -304,6 +318,13 @@ def _check_variables_of_cluster(
 
 def _is_wanted(cluster: Cluster) -> bool:
     return bool(cluster.provisioners or cluster.classes or cluster.volumes or cluster.claims)
+
+
+def _missing_namespaces(cluster: Cluster, there: Sequence[str]) -> list[str]:
+    """Only those that are not there: a namespace of somebody else is not taken over."""
+    needed = [one["namespace"] for _index, one in cluster.installed if one["method"] != "installed"]
+    needed += [one["namespace"] for one in cluster.claims]
+    return [name for name in dict.fromkeys(needed) if name not in there]
 
 
 def _server(host: Mapping[str, Any], variables: Mapping[str, Any]) -> Server:
@@ -317,16 +338,16 @@ def _server(host: Mapping[str, Any], variables: Mapping[str, Any]) -> Server:
 
 def _uses(cluster: Cluster) -> list[Use]:
     used: dict[Use, None] = {}
-    for place, one, options in _cluster_inputs.directories_in_use(cluster):
-        kind = "provisioner" if "replicas" in one else "volume"
+    for place, one, server, path, options in _cluster.directories_in_use(cluster):
+        kind = place.partition("[")[0].removeprefix("k8s_storage_")
         use = Use(
-            kind=kind,
+            kind={"provisioners": "provisioner", "classes": "class", "volumes": "volume"}[kind],
             name=one["name"],
             place=place,
-            server=one["server"],
-            path=one["path"],
+            server=server,
+            path=path,
             mount_options=tuple(options),
-            writes=kind == "provisioner" or bool(_WRITES & set(one["access_modes"])),
+            writes=kind != "volumes" or bool(_WRITES & set(one["access_modes"])),
         )
         if use.path.startswith("/"):
             used[use] = None

@@ -18,6 +18,24 @@ def name_of(item: Mapping[str, Any]) -> str:
     return f"{item.get('kind', 'object')} {namespace}{metadata.get('name', '')}"
 
 
+def images_of(items: Any) -> list[str]:
+    """The images of all containers in objects, however deep they lie, each once."""
+    found: dict[str, None] = {}
+
+    def look(item: Any) -> None:
+        if isinstance(item, Mapping):
+            for key, value in item.items():
+                if key in ("containers", "initContainers") and isinstance(value, list):
+                    found.update(dict.fromkeys(one["image"] for one in value if one.get("image")))
+                look(value)
+        elif isinstance(item, list):
+            for one in item:
+                look(one)
+
+    look(items)
+    return list(found)
+
+
 def refusals(answer: Mapping[str, Any], sent: Sequence[Mapping[str, Any]]) -> list[str]:
     """One sentence, with the API's own words, for each object that kubernetes.core.k8s could not bring there.
 

@@ -10,13 +10,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import BOUND_BY_CONTROLLER, Volume
+from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import (
+    BOUND_BY_CONTROLLER,
+    PREVIOUS_POLICY,
+    Volume,
+)
 
 ARGUMENTS: dict[str, Any] = {
-    "policy": {"type": "str", "choices": ["Retain", "Delete", "Recycle"]},
+    "policy": {"type": "str", "choices": ["Retain", "Delete", "Recycle", "Previous"]},
+    "keep_previous": {"type": "bool", "default": False},
     "release": {"type": "str", "choices": ["open", "reserved"]},
     "labels": {"type": "dict", "default": {}},
     "annotations": {"type": "dict", "default": {}},
@@ -31,12 +36,13 @@ _DESTROYING = ("Delete", "Recycle")
 
 @dataclass(frozen=True)
 class Request:
-    policy: str | None = None
+    policy: str | None = None  # Previous: the one that an annotation keeps
     release: str | None = None  # open or reserved
     labels: Mapping[str, str | None] = field(default_factory=dict)  # None removes
     annotations: Mapping[str, str | None] = field(default_factory=dict)
     time_annotation: str | None = None
     allow_future_deletion: bool = False
+    keep_previous: bool = False
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Request:
@@ -50,6 +56,7 @@ class Request:
             release=given.get("release"),
             time_annotation=given.get("time_annotation"),
             allow_future_deletion=bool(given.get("allow_future_deletion")),
+            keep_previous=bool(given.get("keep_previous")),
             **texts,
         )
         made.check()
@@ -58,11 +65,13 @@ class Request:
     def check(self) -> None:
         if not (self.policy or self.release or self.labels or self.annotations):
             raise ValueError("nothing is asked for: give policy, release, labels or annotations")
-        if self.policy in _DESTROYING and self.release:
+        if self.keep_previous and self.policy != "Retain":
+            raise ValueError("keep_previous: belongs to policy: Retain, which takes the place of another one")
+        if self.may_destroy and self.release:
             raise ValueError(
                 f"policy: {self.policy} and release exclude each other: it is refused on volumes that can be released"
             )
-        if self.policy in _DESTROYING and not self.allow_future_deletion:
+        if self.may_destroy and not self.allow_future_deletion:
             raise ValueError(
                 f"policy: {self.policy} lets the data go when the claim is deleted; say allow_future_deletion: true "
                 "if that is meant"
@@ -78,6 +87,24 @@ class Request:
             if value is not None and not _LABEL.fullmatch(value):
                 raise ValueError(f'labels.{key}: "{value}" is not the value of a label; use an annotation')
 
+    @property
+    def may_destroy(self) -> bool:
+        return self.policy in (*_DESTROYING, "Previous")
+
+    def of_volume(self, volume: Volume) -> Request:
+        """The same with the policy that is meant for this volume."""
+        held = volume.annotations.get(PREVIOUS_POLICY)
+        if self.policy == "Previous":
+            if held not in _DESTROYING:
+                return replace(self, policy=None)
+            return replace(self, policy=held, annotations={**self.annotations, PREVIOUS_POLICY: None})
+        if self.keep_previous and volume.policy != self.policy:
+            return replace(self, annotations={**self.annotations, PREVIOUS_POLICY: volume.policy})
+        if held and not self.keep_previous and (self.policy or self.release):
+            # Somebody decides anew: what an upgrade has kept must not come back later.
+            return replace(self, annotations={**self.annotations, PREVIOUS_POLICY: None})
+        return self
+
     def plain(self) -> dict[str, Any]:
         return {
             "policy": self.policy,
@@ -86,6 +113,7 @@ class Request:
             "annotations": dict(self.annotations),
             "time_annotation": self.time_annotation,
             "allow_future_deletion": self.allow_future_deletion,
+            "keep_previous": self.keep_previous,
         }
 
 
@@ -123,6 +151,7 @@ def needs_claim(volume: Volume, request: Request) -> bool:
     """Whether the decision hangs on the claim that the volume names."""
     if not volume.claim:
         return False
+    request = request.of_volume(volume)
     if request.policy in _DESTROYING and volume.policy != request.policy:
         return True
     return bool(request.release) and volume.phase in ("Released", "Failed")
@@ -134,6 +163,7 @@ def needs_recyclers(volume: Volume, request: Request) -> bool:
 
 
 def decide(volume: Volume, request: Request, facts: Facts) -> Decision:
+    request = request.of_volume(volume)
     patch = _patch(volume, request)
     refusal = _refusal(volume, request, facts, patch)
     if refusal or not patch:

@@ -42,7 +42,7 @@ class Conduct:
 def gather(api: Api, volumes: Sequence[Volume], request: Request, listed: Iterable[str] = ()) -> Facts:
     """Read what the decisions hang on, and nothing that they do not."""
     protected: frozenset[str] = frozenset(listed)
-    if request.release or request.policy in ("Delete", "Recycle"):
+    if request.release or request.may_destroy:
         protected = _volume_set.protected_namespaces(api, protected)
     claims = _volume_set.live_claims(api, (one.claim[:2] for one in volumes if one.claim and needs_claim(one, request)))
     recycled: frozenset[str] = frozenset()
@@ -267,7 +267,7 @@ def words(phase: str, policy: str, claim: str) -> str:
 
 def _after(decision: Decision, request: Request) -> str:
     volume = decision.volume
-    policy = request.policy or volume.policy
+    policy = request.of_volume(volume).policy or volume.policy
     if "claimRef" not in decision.patch.get("spec", {}):
         return words(volume.phase, policy, volume.claim_name)
     return words("Available", policy, f"reserved for {volume.claim_name}" if request.release == "reserved" else "open")

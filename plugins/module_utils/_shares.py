@@ -33,7 +33,7 @@ class Server:
 class Use:
     """A directory on a server that a volume or a provisioner of ours lies in."""
 
-    kind: str  # volume or provisioner
+    kind: str  # volume, provisioner or class
     name: str
     place: str
     server: str

@@ -46,14 +46,18 @@ def places(inputs: Mapping[str, Any], claims: Sequence[Mapping[str, Any]]) -> di
     """For each host: the directories of our provisioners, and those of the test claims in them."""
     found: dict[str, dict[str, list[str]]] = {}
     for use in inputs["uses"]:
-        if use["kind"] != "provisioner":
+        if use["kind"] == "volume":
             continue
         entry = found.setdefault(use["host"], {"shares": [], "directories": []})
         if use["path"] not in entry["shares"]:
             entry["shares"].append(use["path"])
         for claim in claims:
             volume = claim["spec"].get("volumeName")
-            if volume and _annotation(claim, PROVISIONER) == use["name"]:
+            if not volume:
+                continue
+            if use["kind"] == "class" and _annotation(claim, CLASS) == use["name"]:
+                entry["directories"].append(f"{use['path']}/{volume}")  # csi-driver-nfs
+            elif use["kind"] == "provisioner" and _annotation(claim, PROVISIONER) == use["name"]:
                 name = f"{claim['metadata']['namespace']}-{claim['metadata']['name']}-{volume}"
                 entry["directories"].append(f"{use['path']}/{name}")
     return found
@@ -138,7 +142,7 @@ def _contents(record: Mapping[str, Any], lines: Lines) -> None:
                 lines.wrong.append(f"{host}: {directory}/SUCCESS is not there, or holds something else")
     located = {use["place"] for use in inputs["uses"]}
     for index, one in enumerate(inputs["cluster"]["provisioners"]):
-        if one["engine"] != "none" and f"k8s_storage_provisioners[{index}]" not in located:
+        if one["engine"] == "subdir" and f"k8s_storage_provisioners[{index}]" not in located:
             lines.unseen.append(f'files of provisioner "{one["name"]}", since {one["server"]} is no server of ours')
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.clusterkit.storage.plugins.module_utils import _selection
+from ansible_collections.clusterkit.storage.plugins.module_utils import _controllers, _selection
 from ansible_collections.clusterkit.storage.plugins.module_utils._api import Api, ApiError, path_of
 from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import Volume, seconds_since
 
@@ -207,26 +207,15 @@ def _leader(annotations: Mapping[str, str]) -> str | None:
 
 
 def _ready_controllers(api: Api, names: set[str]) -> list[tuple[str, bool]]:
-    """Name of the provisioner, and whether it takes a lock, of every Deployment or StatefulSet with a ready pod.
-
-    DaemonSets are the node plugins of CSI drivers: they provision nothing.
-    """
+    """Name of the provisioner, and whether it takes a lock, of every Deployment or StatefulSet with a ready pod."""
 
     def controllers(item: Mapping[str, Any]) -> list[tuple[str, bool]] | None:
-        if not (item.get("status") or {}).get("readyReplicas"):
+        if not _controllers.is_ready(item):
             return None
-        found = []
-        for container in item["spec"]["template"]["spec"].get("containers") or []:
-            environment = {one["name"]: one.get("value", "") for one in container.get("env") or []}
-            name = environment.get("PROVISIONER_NAME")
-            if name in names:
-                found.append(
-                    (name, environment.get("ENABLE_LEADER_ELECTION", "true").lower() not in ("false", "f", "0"))
-                )
-            words = " ".join([*(container.get("command") or []), *(container.get("args") or [])])
-            found += [(one, True) for one in names if f"--drivername={one}" in words]
-        return found or None
+        found = _controllers.provisioners_of(item)
+        return [(one.provisioner, one.locks) for one in found if one.provisioner in names] or None
 
-    kinds = ("deployments", "statefulsets")
-    groups = [one for kind in kinds for one in api.list_all(path_of(kind, group="apps/v1"), controllers).items]
+    groups = [
+        one for kind in _controllers.KINDS for one in api.list_all(path_of(kind, group="apps/v1"), controllers).items
+    ]
     return [one for group in groups for one in group]

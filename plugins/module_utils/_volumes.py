@@ -17,6 +17,8 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._shares import 
 SCHEMA = 1
 PROVISIONED_BY = "pv.kubernetes.io/provisioned-by"
 BOUND_BY_CONTROLLER = "pv.kubernetes.io/bound-by-controller"
+# What the policy was before it was set to Retain so that an upgrade or a teardown costs no data.
+PREVIOUS_POLICY = "storage.clusterkit/previous-policy"
 _CLASS_ANNOTATION = "volume.beta.kubernetes.io/storage-class"
 _NFS_CSI = "nfs.csi.k8s.io"
 

@@ -45,9 +45,18 @@ options:
     type: list
     elements: str
   policy:
-    description: The reclaim policy that the volumes should have.
+    description:
+      - The reclaim policy that the volumes should have.
+      - V(Previous) puts back the one that O(keep_previous) has kept, on volumes that are Bound or Available; others
+        are left alone. It needs O(allow_future_deletion).
     type: str
-    choices: [Retain, Delete, Recycle]
+    choices: [Retain, Delete, Recycle, Previous]
+  keep_previous:
+    description:
+      - With O(policy=Retain), keep the policy that a volume had in the annotation
+        C(storage.clusterkit/previous-policy), for a time in which its provisioner or class is replaced.
+    type: bool
+    default: false
   release:
     description:
       - V(open) drops the claim of a Released or Failed volume. Any claim may take it then, with the old content in it.
@@ -142,6 +151,21 @@ EXAMPLES = r"""
     volumes: [nfs-spv001, nfs-spv002]
     policy: Retain
     release: open
+
+- name: Keep the data of a provisioner's volumes while it is replaced
+  clusterkit.storage.pv_reclaim:
+    selection:
+      provisioners: [fuseim.pri/ifs]
+      policies: [Delete]
+    policy: Retain
+    keep_previous: true
+
+- name: Put back the policies that they had
+  clusterkit.storage.pv_reclaim:
+    selection:
+      provisioners: [fuseim.pri/ifs]
+    policy: Previous
+    allow_future_deletion: true
 
 - name: Do exactly what was approved
   clusterkit.storage.pv_reclaim:

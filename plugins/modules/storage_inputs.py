@@ -13,6 +13,8 @@ description:
     and P(clusterkit.storage.k8s_storage#role) of all hosts at once, with what is known of the hosts and of the live
     cluster, and reports everything that is wrong before anything is changed.
   - Derives the directories and exports that static volumes and provisioners need on their servers.
+  - Compares what is wanted with what is there. What the API could not change (a StorageClass, the source of a
+    volume, a claim) and what would cost data is a problem, with the old and the new value.
   - Reads and changes nothing itself. The playbook C(clusterkit.storage.site) gathers and hands over everything.
 author:
   - The clusterkit.storage authors (@clusterkit)
@@ -27,6 +29,7 @@ seealso:
   - module: clusterkit.storage.nfs_directories
   - module: clusterkit.storage.nfs_exports
   - module: clusterkit.storage.nfs_mounts
+  - module: clusterkit.storage.storage_cluster_info
 options:
   hosts:
     description: The hosts, each with what is known of it.
@@ -87,10 +90,32 @@ options:
         elements: dict
         default: []
       volumes:
-        description: The live PersistentVolumes.
+        description: The live PersistentVolumes, as M(clusterkit.storage.storage_cluster_info) returns them.
         type: list
         elements: dict
         default: []
+      claims:
+        description: The live claims of the names that are wanted.
+        type: list
+        elements: dict
+        default: []
+      namespaces:
+        description: The names of the namespaces that are there.
+        type: list
+        elements: str
+        default: []
+      controllers:
+        description: The provisioners that are there.
+        type: list
+        elements: dict
+        default: []
+      provisioner_states:
+        description: Whether provisioners run, of which Released volumes with policy V(Delete) are there.
+        type: dict
+        default: {}
+      helm:
+        description: The path of helm on that host; empty if it is not installed.
+        type: str
   groups:
     description:
       - Groups that the user named himself. They must be there.
@@ -110,6 +135,12 @@ options:
     type: list
     elements: str
     default: []
+  removal:
+    description:
+      - Whether what the lists name is going to be removed. Then only the lists themselves are judged, and all
+        provisioners and classes in them are held.
+    type: bool
+    default: false
   specs:
     description:
       - The C(options) of the argument specs of the roles, by name of the role; C(k8s_storage) must be there.
@@ -118,16 +149,20 @@ options:
 """
 
 EXAMPLES = r"""
+- name: Read what is there
+  clusterkit.storage.storage_cluster_info:
+    claims: "{{ k8s_storage_claims }}"
+  register: live
+
 - name: Check what the role k8s_storage is going to get
   clusterkit.storage.storage_inputs:
-    cluster:
-      variables:
-        k8s_storage_volumes: "{{ k8s_storage_volumes }}"
-        k8s_storage_claims: "{{ k8s_storage_claims }}"
-      storage_classes: "{{ live_classes.resources }}"
-      volumes: "{{ live_volumes.resources }}"
+    cluster: "{{ live.cluster | combine({'variables': wanted}) }}"
     specs:
       k8s_storage: "{{ (lookup('ansible.builtin.file', spec_file) | from_yaml).argument_specs.main.options }}"
+  vars:
+    wanted:
+      k8s_storage_volumes: "{{ k8s_storage_volumes }}"
+      k8s_storage_claims: "{{ k8s_storage_claims }}"
   delegate_to: localhost
 """
 
@@ -173,6 +208,10 @@ cluster:
   description:
     - C(provisioners), C(classes), C(volumes) and C(claims) with all defaults filled in and images rewritten;
       C(wanted) tells whether there is anything at all.
+    - C(releases), the Helm releases with their values. C(missing_namespaces). C(recreate), classes that go and come
+      again. C(hold_provisioners) and C(hold_classes), whose volumes are set to V(Retain) before. C(restore),
+      provisioners whose volumes get their policy back afterwards. C(take_default), classes that stop being the
+      default. C(annotated_default), classes that say whether they are it.
   returned: success
   type: dict
 """
@@ -197,6 +236,11 @@ def argument_spec() -> dict[str, object]:
         "version": {"type": "str", "default": ""},
         "storage_classes": {"type": "list", "elements": "dict", "default": []},
         "volumes": {"type": "list", "elements": "dict", "default": []},
+        "claims": {"type": "list", "elements": "dict", "default": []},
+        "namespaces": {"type": "list", "elements": "str", "default": []},
+        "controllers": {"type": "list", "elements": "dict", "default": []},
+        "provisioner_states": {"type": "dict", "default": {}},
+        "helm": {"type": "str"},
     }
     groups = {"servers": {"type": "str", "default": ""}, "nodes": {"type": "str", "default": ""}}
     return {
@@ -204,6 +248,7 @@ def argument_spec() -> dict[str, object]:
         "cluster": {"type": "dict", "required": True, "options": cluster},
         "groups": {"type": "dict", "default": {}, "options": groups},
         "known_groups": {"type": "list", "elements": "str", "default": []},
+        "removal": {"type": "bool", "default": False},
         "specs": {"type": "dict", "required": True},
     }
 

@@ -57,9 +57,13 @@ options:
     type: dict
     suboptions:
       policy:
-        description: Reclaim policy.
+        description: Reclaim policy; V(Previous) is the one that was kept.
         type: str
-        choices: [Retain, Delete, Recycle]
+        choices: [Retain, Delete, Recycle, Previous]
+      keep_previous:
+        description: Whether the policy that gives way to V(Retain) is kept in an annotation.
+        type: bool
+        default: false
       release:
         description: Whether volumes are opened for any claim, or reserved for their old one.
         type: str

@@ -5,16 +5,21 @@ from __future__ import annotations
 
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from lab import binaries
 from lab.control_plane import ControlPlane, Ports
 from lab.settings import pins
 
-from .cluster import Cluster
+from .cluster import ROOT, Cluster
+from .kubelet import Kubelet
+from .storage_role import Run, clear
 
 
 def free_ports(count: int) -> list[int]:
@@ -48,3 +53,39 @@ def empty(cluster: Cluster) -> Iterator[Cluster]:
     cluster.clear()
     yield cluster
     cluster.clear()
+
+
+@pytest.fixture
+def node(empty: Cluster) -> Iterator[Cluster]:
+    with Kubelet(empty):
+        yield empty
+
+
+@pytest.fixture
+def role(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, node: Cluster) -> Iterator[Callable[..., Run]]:
+    """Run the role; afterwards nothing of it is left in the cluster."""
+    play: dict[str, Any] = {
+        "name": "Storage",
+        "hosts": "localhost",
+        "gather_facts": False,
+        "module_defaults": {
+            f"group/{group}": {"kubeconfig": node.kubeconfig}
+            for group in ("kubernetes.core.k8s", "kubernetes.core.helm", "clusterkit.storage.k8s")
+        },
+        "roles": ["clusterkit.storage.k8s_storage"],
+    }
+    (tmp_path / "play.yml").write_text(yaml.safe_dump([play]))
+    monkeypatch.setenv("ANSIBLE_CALLBACK_PLUGINS", str(ROOT / "tests/callback_plugins"))
+    monkeypatch.setenv("ANSIBLE_CALLBACKS_ENABLED", "count_modules")
+    monkeypatch.setenv("COUNT_MODULES_FILE", str(tmp_path / "modules"))
+    (tmp_path / "changed-run").touch()
+    (tmp_path / "changed-check").touch()
+
+    def run(*options: str, **variables: Any) -> Run:
+        given = {f"k8s_storage_{name}": value for name, value in variables.items()}
+        done = node.play(tmp_path / "play.yml", *options, k8s_storage_timeout=90, **given)
+        modules = Counter(line.split()[1] for line in (tmp_path / "modules").read_text().splitlines())
+        return Run(done, modules)
+
+    yield run
+    clear(node)

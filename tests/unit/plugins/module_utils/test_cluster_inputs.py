@@ -111,14 +111,21 @@ def test_provisioners_that_cannot_work_are_refused(provisioners: list[dict[str, 
     assert len(found) == 1 and words in found[0], found
 
 
+AS_OURS: dict[str, Any] = {"provisioner": "fuseim.pri/ifs", "reclaimPolicy": "Retain"}
+
+
 def test_the_default_class_is_not_taken_from_another_one() -> None:
     classes = [{"name": "a", "default": True}]
     annotation = {"storageclass.kubernetes.io/is-default-class": "true"}
-    live = {"storage_classes": [{"metadata": {"name": "old", "annotations": annotation}}]}
+    live = {"storage_classes": [{"metadata": {"name": "old", "annotations": annotation}, **AS_OURS}]}
     found = problems(None, live, k8s_storage_classes=classes)
     assert len(found) == 1 and '"old" is the default class of the cluster' in found[0]
     live["storage_classes"][0]["metadata"]["name"] = "a"
     assert problems(None, live, k8s_storage_classes=classes) == []
+    live["storage_classes"][0]["metadata"]["name"] = "old"
+    result = check(None, live, k8s_storage_classes=classes, k8s_storage_allow_take_default=True)
+    assert result["problems"] == []
+    assert result["cluster"]["take_default"] == ["old"]
     found = problems(k8s_storage_classes=[*classes, {"name": "b", "default": True}])
     assert len(found) == 1 and "cannot both be the default class" in found[0]
 

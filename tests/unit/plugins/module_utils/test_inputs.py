@@ -10,6 +10,7 @@ import yaml
 from ansible_collections.clusterkit.storage.plugins.module_utils import _inputs, _shares
 from ansible_collections.clusterkit.storage.plugins.module_utils._report import Report
 from ansible_collections.clusterkit.storage.tests.inputs import (
+    NOTHING_LIVE,
     PROVISIONER,
     ROOT,
     SPECS,
@@ -37,9 +38,8 @@ def test_all_unreachable_hosts_are_named_at_once() -> None:
 
 def test_a_group_that_the_user_named_must_be_there() -> None:
     result = _inputs.check(
-        [], {"host": "h", "variables": {}, "error": "", "version": "", "storage_classes": [], "volumes": []}, SPECS,
-        {"servers": "filer", "nodes": ""}, ["filers", "all"],
-    )  # fmt: skip
+        [], {**NOTHING_LIVE, "host": "h"}, SPECS, {"servers": "filer", "nodes": ""}, ["filers", "all"]
+    )
     assert result["problems"] == [
         {
             "host": "h",
@@ -277,7 +277,10 @@ def test_the_example_inventory_is_right() -> None:
     result = check([server, *nodes], **variables)
     assert result["problems"] == []
     assert len(result["servers"]["server1"]["exports"]) == len(result["servers"]["server1"]["directories"]) == 9
-    assert [one["variable"] for one in result["notes"]] == ["k8s_storage_volumes[1].reclaim_policy"]
+    assert [one["variable"] for one in result["notes"]] == [
+        "k8s_storage_classes[0].allow_volume_expansion",
+        "k8s_storage_volumes[1].reclaim_policy",
+    ]
 
 
 @pytest.mark.parametrize(("given_word", "allowed"), [("false", False), ("no", False), (False, False), ("true", True)])

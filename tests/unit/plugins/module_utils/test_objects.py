@@ -74,3 +74,11 @@ def test_a_pod_that_does_not_run_is_explained_by_its_state_and_the_last_warning(
 
 def test_no_pod_at_all_is_said() -> None:
     assert "no pod was made" in _objects.pod_troubles([], [])[0]
+
+
+def test_images_are_found_however_deep_they_lie_and_each_once() -> None:
+    pod = {"initContainers": [{"image": "a"}, {"name": "none"}], "containers": [{"image": "b"}, {"image": "a"}]}
+    job = {"spec": {"jobTemplate": {"spec": {"template": {"spec": pod}}}}}
+    config_map = {"data": {"image": "c"}}
+    assert _objects.images_of([job, None, config_map, {"spec": pod}]) == ["a", "b"]
+    assert _objects.images_of([]) == []

@@ -11,6 +11,7 @@ from ansible_collections.clusterkit.storage.plugins.module_utils import _plan, _
 from ansible_collections.clusterkit.storage.plugins.module_utils._reclaim import Facts, Request, decide, needs_recyclers
 from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import (
     BOUND_BY_CONTROLLER,
+    PREVIOUS_POLICY,
     PROVISIONED_BY,
     Volume,
 )
@@ -59,7 +60,8 @@ volumes = st.builds(
     claim=claims,
     provisioner_state=st.sampled_from(["running", "stopped", "unknown"]),
     annotations=st.dictionaries(
-        st.sampled_from([PROVISIONED_BY, BOUND_BY_CONTROLLER, "example.com/why"]), st.sampled_from(["x", "y"])
+        st.sampled_from([PROVISIONED_BY, BOUND_BY_CONTROLLER, PREVIOUS_POLICY, "example.com/why"]),
+        st.sampled_from(["x", "Delete", "Recycle"]),
     ),
     labels=st.dictionaries(st.sampled_from(["app"]), st.sampled_from(["x", "y"])),
 )
@@ -76,12 +78,13 @@ facts = st.builds(
 @st.composite
 def requests(draw: st.DrawFn) -> Request:
     made = Request(
-        policy=draw(st.sampled_from([None, *POLICIES])),
+        policy=draw(st.sampled_from([None, "Previous", *POLICIES])),
         release=draw(st.sampled_from([None, "open", "reserved"])),
         labels=draw(st.dictionaries(st.just("app"), st.sampled_from(["x", None]))),
         annotations=draw(st.dictionaries(st.just("example.com/why"), st.sampled_from(["x", None]))),
         time_annotation=draw(st.sampled_from([None, "example.com/when"])),
         allow_future_deletion=draw(st.booleans()),
+        keep_previous=draw(st.booleans()),
     )
     try:
         made.check()
@@ -121,6 +124,7 @@ def test_what_protects_data_is_never_broken(one: Volume, request: Request, known
         if one.phase in ("Released", "Failed"):
             assert after.policy == "Retain" or request.allow_future_deletion
         assert BOUND_BY_CONTROLLER not in after.annotations
+        assert PREVIOUS_POLICY not in after.annotations, "who releases a volume decides anew"
         if request.release == "reserved":
             assert after.claim == (*one.claim[:2], None)
         else:
@@ -167,6 +171,8 @@ def test_the_time_comes_only_with_another_change() -> None:
     ("given_request", "words"),
     [
         ({}, "nothing is asked for"),
+        ({"policy": "Previous"}, "allow_future_deletion"),
+        ({"labels": {"a": "b"}, "keep_previous": True}, "belongs to policy: Retain"),
         ({"policy": "Delete"}, "allow_future_deletion"),
         ({"policy": "Delete", "release": "open", "allow_future_deletion": True}, "exclude each other"),
         ({"annotations": {PROVISIONED_BY: "x"}}, "belongs to Kubernetes"),

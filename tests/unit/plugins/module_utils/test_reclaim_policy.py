@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from ansible_collections.clusterkit.storage.plugins.module_utils import _reclaim
 from ansible_collections.clusterkit.storage.plugins.module_utils._reclaim import Facts, Request, decide
-from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import PROVISIONED_BY, Volume
+from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import PREVIOUS_POLICY, PROVISIONED_BY, Volume
 
 CLAIM = ("shop", "a", "c1")
 DESTROY = Request(policy="Delete", allow_future_deletion=True)
@@ -114,3 +114,41 @@ def test_only_what_decides_is_asked_for(
 )
 def test_labels_from_yaml_become_texts(value: Any, text: str | None) -> None:
     assert Request.of({"labels": {"app": value}}).labels == {"app": text}
+
+
+HOLD = Request(policy="Retain", keep_previous=True)
+BACK = Request(policy="Previous", allow_future_deletion=True)
+
+
+def test_a_policy_is_kept_and_put_back() -> None:
+    one = volume(policy="Delete", phase="Bound", claim=CLAIM)
+    assert decide(one, HOLD, Facts()).patch == {
+        "metadata": {"annotations": {PREVIOUS_POLICY: "Delete"}},
+        "spec": {"persistentVolumeReclaimPolicy": "Retain"},
+    }
+    held = volume(phase="Bound", claim=CLAIM, annotations={PREVIOUS_POLICY: "Delete"})
+    assert not decide(held, HOLD, Facts()).patch
+    assert _reclaim.needs_claim(held, BACK)
+    assert decide(held, BACK, Facts(claims={("shop", "a"): "c1"})).patch == {
+        "metadata": {"annotations": {PREVIOUS_POLICY: None}},
+        "spec": {"persistentVolumeReclaimPolicy": "Delete"},
+    }
+
+
+@pytest.mark.parametrize("phase", ["Released", "Failed", "Pending"])
+def test_a_policy_that_was_kept_comes_back_on_bound_and_available_volumes_only(phase: str) -> None:
+    held = volume(phase=phase, annotations={PREVIOUS_POLICY: "Delete"})
+    assert decide(held, BACK, Facts()).refusal
+
+
+@pytest.mark.parametrize("annotations", [{}, {PREVIOUS_POLICY: "Retain"}, {PREVIOUS_POLICY: "nonsense"}])
+def test_where_no_policy_was_kept_nothing_changes(annotations: dict[str, str]) -> None:
+    decision = decide(volume(phase="Bound", annotations=annotations), BACK, Facts())
+    assert (decision.patch, decision.refusal) == ({}, "")
+
+
+def test_who_decides_anew_ends_what_an_upgrade_has_kept() -> None:
+    held = volume(phase="Bound", annotations={PREVIOUS_POLICY: "Delete"})
+    assert decide(held, Request(policy="Retain"), Facts()).patch == {
+        "metadata": {"annotations": {PREVIOUS_POLICY: None}}
+    }

@@ -204,6 +204,7 @@ def test_only_what_a_provisioner_made_lies_in_its_directory() -> None:
         {"kind": "volume", "host": "s1", "path": "/nfs/v", "name": "v"},
         {"kind": "provisioner", "host": "s1", "path": "/nfs/p", "name": "a/b"},
         {"kind": "provisioner", "host": "s1", "path": "/nfs/p", "name": "c/d"},
+        {"kind": "class", "host": "s1", "path": "/nfs/csi", "name": "fast"},
     ]
 
     def claim(name: str, provisioner: str, volume: str | None) -> dict[str, Any]:
@@ -214,4 +215,7 @@ def test_only_what_a_provisioner_made_lies_in_its_directory() -> None:
     found = _verification.places(
         {"uses": uses}, [claim("x", "a/b", "pv1"), claim("y", "e/f", "pv2"), claim("z", "a/b", None)]
     )
-    assert found == {"s1": {"shares": ["/nfs/p"], "directories": ["/nfs/p/n-x-pv1"]}}
+    assert found == {"s1": {"shares": ["/nfs/p", "/nfs/csi"], "directories": ["/nfs/p/n-x-pv1"]}}
+    of_csi = claim("x", "csi", "pv3")
+    of_csi["metadata"]["annotations"][_verification.CLASS] = "fast"
+    assert _verification.places({"uses": uses}, [of_csi])["s1"]["directories"] == ["/nfs/csi/pv3"]

@@ -21,6 +21,7 @@ from ansible_collections.clusterkit.storage.plugins.modules import (
     pv_info,
     pv_reclaim,
     pvc_expand,
+    storage_cluster_info,
     storage_diagnose,
     storage_plan,
 )
@@ -29,7 +30,7 @@ from ansible_collections.clusterkit.storage.tests.module_process import differin
 from kubernetes import config
 
 ROOT = Path(__file__).resolve().parents[4]
-API_MODULES = [pod_info, pod_recover, pv_info, pv_reclaim, pvc_expand, storage_diagnose]
+API_MODULES = [pod_info, pod_recover, pv_info, pv_reclaim, pvc_expand, storage_cluster_info, storage_diagnose]
 
 
 @pytest.mark.parametrize("module", [*API_MODULES, storage_plan])
