@@ -40,8 +40,7 @@ class Site:
         self.volume = self.shares["server"] / "pv-odd"
         self.volume.mkdir(parents=True)
         self.shares["second"].mkdir()
-        hosts = {name: {"ansible_connection": "local"} for name in self.shares}
-        (folder / "hosts.yml").write_text(yaml.safe_dump({"nfs_servers": {"hosts": hosts}}))
+        self.hosts(server={"ansible_connection": "local"})
         self.servers = [
             {
                 "name": name,
@@ -51,6 +50,9 @@ class Site:
             }
             for name, address in (("server", "192.0.2.10"), ("second", "192.0.2.11"))
         ]
+
+    def hosts(self, **hosts: dict[str, Any]) -> None:
+        (self.folder / "hosts.yml").write_text(yaml.safe_dump({"nfs_servers": {"hosts": hosts}}))
 
     @property
     def repository(self) -> Path:
@@ -145,12 +147,6 @@ def test_from_a_living_claim_to_an_emptied_cluster_and_back(site: Site, request:
         (site.volume / "odd/dangling").unlink()  # leads to bytes that are not UTF-8
     limits = {"holes": site.engine == "rsync", "sockets": site.engine == "rsync"}
     before = picture(site.volume, **limits)
-    refused, words = site.play(BACKUP)
-    assert refused and "no selection never means all" in words
-    assert "would copy" in site.good(BACKUP, "--check", backup_namespaces="shop", backup_create=True) or (
-        site.engine == "restic"
-    )
-    assert not site.repository.exists()
     first = site.good(BACKUP, backup_namespaces="shop", backup_create=True)
     assert "shop/data (pv-odd): generation" in first
     second = site.good(BACKUP, backup_claims="shop/*", backup_claim_labels={})
@@ -234,8 +230,7 @@ def test_replicas_come_back_after_a_failure(site: Site) -> None:
     assert status and "No such file or directory" in words
     assert site.replicas() == (3, None)
     # A server that does not answer.
-    hosts = {"server": {"ansible_host": "127.0.0.1", "ansible_port": 9}, "second": {"ansible_connection": "local"}}
-    (site.folder / "hosts.yml").write_text(yaml.safe_dump({"nfs_servers": {"hosts": hosts}}))
+    site.hosts(server={"ansible_host": "127.0.0.1", "ansible_port": 9})
     status, words = site.play(BACKUP, backup_names="pv-odd", backup_scale=True)
     assert status and "shop/data (pv-odd): server:" in words, words[-3000:]
     assert site.replicas() == (3, None)
@@ -301,6 +296,8 @@ def test_into_a_new_claim_another_server_and_single_paths(rsync_site: Site) -> N
     site.good(BACKUP, backup_labels="", backup_storage_classes="kept", backup_create=True)
     for name in ("a", "sub/b"):
         (site.volume / name).write_text(f"bad {name}")
+    local = {"ansible_connection": "local"}
+    site.hosts(server=local, second=local)
     wanted = [
         {"namespace": "shop", "claim": "data", "paths": ["sub/b"]},
         {"namespace": "shop", "claim": "data", "to_namespace": "copy", "to_claim": "mine"},
@@ -327,5 +324,19 @@ def test_into_a_new_claim_another_server_and_single_paths(rsync_site: Site) -> N
     words = site.good(RESTORE, restore_claims="shop/data", restore_confirm=True)
     site.wait_bound("data", "shop")
     assert (site.volume / "a").read_text() == "good a"
-    missing, words = site.play(RESTORE, restore_claims="shop/nothing", restore_confirm=True)
-    assert missing and "there is no backup of it" in words
+
+
+def test_wrong_selections_and_trials_do_nothing(rsync_site: Site) -> None:
+    site = rsync_site
+    site.make()
+    (site.volume / "a").write_text("good")
+    status, words = site.play(BACKUP)
+    assert status and "no selection never means all" in words
+    status, words = site.play(RESTORE)
+    assert status and "no selection never means all" in words
+    assert "would copy" in site.good(BACKUP, "--check", backup_namespaces="shop", backup_create=True)
+    assert not site.repository.exists()
+    status, words = site.play(BACKUP, backup_claims="shop/nothing", backup_create=True)
+    assert status and "shop/nothing: is bound to no volume of the selection" in words
+    status, words = site.play(RESTORE, restore_claims="shop/nothing", restore_confirm=True)
+    assert status and "there is no backup of it" in words

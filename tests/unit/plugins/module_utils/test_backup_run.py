@@ -126,12 +126,12 @@ def restic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 def test_backup_listing_and_verification(world: World) -> None:
-    assert world.back_up(check_mode=True).created
+    assert world.back_up(check_mode=True).more["created"]
     first = world.back_up("pv-1", "pv-2")
-    assert first.created and first.changed and not first.problems
+    assert first.more["created"] and first.changed and not first.problems
     assert [item["files"] for item in first.items] == [2, 2]
     second = world.back_up(create=False, bandwidth=100, nice=5, ionice="idle")
-    assert not second.created and second.changed and "web/pv-1" in second.diff["after"]
+    assert not second.more["created"] and second.changed and "web/pv-1" in second.diff["after"]
     predicted = world.back_up(create=False, check_mode=True, retention={"last": 1})
     assert len(predicted.items[0]["removed"]) == 2 and predicted.items[0]["generation"] == ""
     assert [one["name"] for one in world.generations()].count("pv-1") == 2
@@ -273,6 +273,7 @@ def test_files_that_restic_cannot_read(restic: World, monkeypatch: pytest.Monkey
     assert outcome.items[0]["generation"].startswith("f" * 60)
     assert [one["complete"] for one in restic.generations()] == [True, False]
     for path in ("data/none", "/data/a"):
+        os.utime(restic.volume / "a")  # it has just been made
         restic.fail("backup", 3, json.dumps({"message_type": "error", "error": {}, "item": path}))
         (one,) = restic.back_up(create=False).items
         assert (one["vanished"], one["complete"]) == (1, True)

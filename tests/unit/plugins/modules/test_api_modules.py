@@ -22,15 +22,19 @@ from ansible_collections.clusterkit.storage.plugins.modules import (
     pod_recover,
     pv_info,
     pv_reclaim,
+    pv_restore,
     pvc_expand,
     storage_diagnose,
     storage_plan,
+    workload_scale,
 )
 from ansible_collections.clusterkit.storage.tests.api_server import Cluster
 from kubernetes import config
 
 ROOT = Path(__file__).resolve().parents[4]
-API_MODULES = [pod_info, pod_recover, pv_info, pv_reclaim, pvc_expand, storage_diagnose]
+API_MODULES = [
+    pod_info, pod_recover, pv_info, pv_reclaim, pv_restore, pvc_expand, storage_diagnose, workload_scale,
+]  # fmt: skip
 
 
 def run(
