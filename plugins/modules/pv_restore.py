@@ -25,7 +25,7 @@ attributes:
     support: full
     details:
       - Every change is sent to the API as a dry run. Waiting is left out, and so are claims in a namespace that has
-        still to be made.
+        still to be made. Pods that mount a claim are no reason to refuse it, since nobody was stopped.
   diff_mode:
     support: none
     details:

@@ -148,5 +148,6 @@ def test_before_the_data_is_touched_all_must_be_as_it_was_planned(cluster: Clust
     cluster.add("pods", "web", "shop", spec={"volumes": volumes})
     (used,) = _pv_restore.check(api, [planned])
     assert (used["state"], used["reason"]) == ("refused", "is mounted by shop/web")
+    assert _pv_restore.check(client(cluster, dry_run=True), [planned])[0]["state"] == "ready"
     unclaimed = step(claim={"namespace": "", "name": "", "volume": "pv"}, precondition={"uid": "other"})
     assert _pv_restore.check(api, [unclaimed])[0]["state"] == "ready"
