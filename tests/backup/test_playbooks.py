@@ -16,9 +16,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.integration.cluster.cluster import BIN, Cluster, environment
-from tests.integration.cluster.conftest import cluster, empty
-
+from ..integration.cluster.cluster import BIN, Cluster, environment
+from ..integration.cluster.conftest import cluster, empty
 from .world import PASSWORD, difference, mount, names, odd_tree, picture
 
 __all__ = ["cluster", "empty"]

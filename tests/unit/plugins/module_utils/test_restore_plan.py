@@ -270,7 +270,7 @@ def test_a_new_claim_gets_a_volume_of_its_own(tmp_path: Path) -> None:
     ("item", "words"),
     [
         ({"to_server": "nfs3"}, "to_server: nfs3 is no entry of storage_servers"),
-        ({"to_path": "/elsewhere/x"}, "lies on 192.0.2.10:/elsewhere/x, which no share"),
+        ({"to_claim": "x", "to_path": "/elsewhere/x"}, "lies on 192.0.2.10:/elsewhere/x, which no share"),
         ({"to_name": "pv"}, "volume pv exists already; say to_name"),
         ({"generation": "2025"}, "there is no good generation '2025'; the last ones are 20260301T000000Z"),
         ({"claim": "none"}, "there is no backup of it"),
