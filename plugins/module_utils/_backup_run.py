@@ -83,7 +83,7 @@ class Outcome:
 
     @property
     def changed(self) -> bool:
-        return self.more.get("created", False) or any(item.get("changed") for item in self.items)
+        return bool(self.more.get("created")) or any(item.get("changed") for item in self.items)
 
     @property
     def message(self) -> str:

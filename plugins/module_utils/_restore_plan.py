@@ -99,7 +99,7 @@ def plan(listing: Listing, given: Mapping[str, Any], host: str) -> dict[str, Any
 def _same_place(one: Item, other: Item) -> bool:
     places = [(step["host"], f"{step['volume']['server_dir']}/") for step in (one, other)]
     lies_in = places[0][1].startswith(places[1][1]) or places[1][1].startswith(places[0][1])
-    return one["claim"] == other["claim"] or (places[0][0] == places[1][0] and lies_in)
+    return bool(one["claim"] == other["claim"] or (places[0][0] == places[1][0] and lies_in))
 
 
 # --- what there is of backups ------------------------------------------------------------------------------

@@ -208,7 +208,7 @@ def test_a_claim_that_is_mounted_is_refused_unless_the_run_stops_its_pods(rsync_
     # A pod that nobody makes again cannot be stopped.
     container = {"name": "c", "image": "docker.io/library/busybox:1.36"}
     volumes = [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}]
-    pod = {"metadata": {"name": "lonely"}, "spec": {"containers": [container], "volumes": volumes}}
+    pod: dict[str, Any] = {"metadata": {"name": "lonely"}, "spec": {"containers": [container], "volumes": volumes}}
     pod["spec"]["automountServiceAccountToken"] = False
     site.cluster.done("POST", "/api/v1/namespaces/shop/pods", pod)
     status, words = site.play(BACKUP, backup_names="pv-odd", backup_scale=True)
