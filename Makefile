@@ -52,7 +52,7 @@ exportfs: python packages ## the server's code with the real exportfs, no lab
 server-dirs: python packages ## volume_dirs on disks that the tests mount, with links, kills and faults; as root, no lab
 	@$(BIN)/pytest -q tests/server_dirs
 
-backup: python packages ## backup and restore of volumes with the real rsync and restic, kills and faults; as root, no lab
+backup: python packages collection ## backup and restore of volumes with the real rsync and restic, kills and faults; as root, no lab
 	@$(BIN)/pytest -q tests/backup
 
 lint: python packages collection ## all static checks

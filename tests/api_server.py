@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A small Kubernetes API on the loopback, for tests that need its rules and not a cluster.
 
-What it keeps of the real one: resourceVersion as precondition (409), 404, merge patches, the status subresource, dry
-runs, lists in pages that expire (410), selectors, watches with bookmarks that expire, and the checks of growing
-claims. What it does to requests on demand is what networks and busy servers do. Controllers are functions of the test.
+What it keeps of the real one: resourceVersion as precondition (409), 404, creation, merge patches, the status
+subresource, dry runs, lists in pages that expire (410), selectors, watches with bookmarks that expire, and the checks
+of growing claims. What it does to requests on demand is what networks and busy servers do. Controllers are functions of
+the test.
 """
 
 from __future__ import annotations
@@ -191,6 +192,16 @@ class Cluster:
             self.effects.append(Effect(key, before, stored))
             return stored
 
+    def create(self, key: Key, body: Thing, *, dry_run: bool) -> Thing:
+        with self._changed:
+            if key[1] and ("namespaces", "", key[1]) not in self.things:
+                raise RefusedError(404, f'namespaces "{key[1]}" not found')
+            if key in self.things:
+                raise RefusedError(409, f'{key[0]} "{key[2]}" already exists')
+            metadata = {"uid": str(uuid.uuid4()), **body["metadata"], **({"namespace": key[1]} if key[1] else {})}
+            made = {**body, "metadata": metadata}
+            return made if dry_run else self._store("ADDED", key, made)
+
     def _judge(self, key: Key, subresource: str, before: Thing, after: Thing) -> None:
         """As the API server's validation and its admission plugin PersistentVolumeClaimResize."""
         if key[0] == "persistentvolumes":
@@ -278,6 +289,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_PATCH(self) -> None:
         self._handle()
 
+    def do_POST(self) -> None:
+        self._handle()
+
     def _handle(self) -> None:
         data = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         self.cluster.asked.append(f"{self.command} {self.path}")
@@ -312,6 +326,9 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command == "PATCH":
             key = (resource, namespace, name)
             return self.cluster.patch(key, subresource, body, dry_run=query.get("dryRun") == "All")
+        if self.command == "POST":
+            key = (resource, namespace, body["metadata"]["name"])
+            return self.cluster.create(key, body, dry_run=query.get("dryRun") == "All")
         if name:
             return self.cluster.read(resource, namespace, name)
         if query.get("watch"):

@@ -4,7 +4,8 @@
 
 A module that changes something extends `clusterkit.storage.attributes` and says itself how far it supports
 check_mode, diff_mode and idempotent. A module that only reads adds `clusterkit.storage.attributes.info`.
-One that runs on NFS machines adds `.host`; one that talks to the Kubernetes API adds `.k8s`.
+One that runs on NFS machines adds `.host`; one that talks to the Kubernetes API adds `.k8s`,
+one that works with a repository of backups `.backup`.
 """
 
 from __future__ import annotations
@@ -67,4 +68,16 @@ attributes:
     support: full
     membership:
       - clusterkit.storage.k8s
+"""
+
+    BACKUP = r"""
+options: {}
+attributes:
+  action_group:
+    description:
+      - Use C(group/clusterkit.storage.backup) in C(module_defaults) to say once, for all modules of this collection
+        that work with a repository of backups, where that is.
+    support: full
+    membership:
+      - clusterkit.storage.backup
 """

@@ -116,6 +116,10 @@ def identity_problems(label: str, item: Mapping[str, Any]) -> list[str]:
     return problems
 
 
+def identities_problems(items: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [one for number, item in enumerate(items) for one in identity_problems(f"volumes[{number}]", item)]
+
+
 def directory_problems(label: str, directory: str) -> list[str]:
     problem = path_problem(directory)
     return [f"{label}.server_dir: {problem}"] if problem else []

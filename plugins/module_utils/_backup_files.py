@@ -17,8 +17,10 @@ import re
 import stat
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
+
+from ansible_collections.clusterkit.storage.plugins.module_utils._backup import BackupError, Generation
 
 FILE, DIRECTORY, LINK, DEVICE, SPECIAL = "f", "d", "L", "D", "S"
 COUNTED = {FILE: "files", DIRECTORY: "directories", LINK: "links", DEVICE: "devices", SPECIAL: "specials"}
@@ -188,6 +190,45 @@ def _seconds(text: str | None) -> int | None:
 def replaced(path: bytes) -> str:
     """A name as JSON carries it: bytes that are not UTF-8 come as U+FFFD, how many depends on the program."""
     return re.sub("\ufffd+", "\ufffd", path.decode("utf-8", "replace"))
+
+
+def needed(
+    entries: Iterable[Entry], paths: Sequence[str], generation: Generation, *, lossy: bool = False
+) -> tuple[int, int]:
+    """Bytes and files of a restore. Raises BackupError for a path that is not in the generation.
+
+    C(lossy): names went through JSON.
+    """
+    names, found = _names(paths, lossy=lossy), dict.fromkeys(paths, False)
+    total = files = 0
+    for entry in entries:
+        text = _text(entry, lossy=lossy)
+        inside = next((path for path in paths if f"{text}/".startswith(f"{names[path]}/")), None)
+        if inside is not None:
+            found[inside] = True
+        if not paths or inside is not None:
+            total += entry.size if entry.type == FILE else 0
+            files += 1
+    missing = [path for path, there in found.items() if not there]
+    if missing:
+        raise BackupError(f"{generation.key}: generation {generation.generation[:16]} has no {missing[0]!r}")
+    return total, files
+
+
+def chosen(entries: Iterable[Entry], paths: Sequence[str], *, lossy: bool = False) -> Iterator[Entry]:
+    """The entries that a restore of these paths brings back; of all without paths."""
+    names = _names(paths, lossy=lossy).values()
+    for entry in entries:
+        if not paths or any(f"{_text(entry, lossy=lossy)}/".startswith(f"{name}/") for name in names):
+            yield entry
+
+
+def _names(paths: Sequence[str], *, lossy: bool) -> dict[str, str]:
+    return {path: replaced(os.fsencode(path)) if lossy else path for path in paths}
+
+
+def _text(entry: Entry, *, lossy: bool) -> str:
+    return replaced(entry.path) if lossy else os.fsdecode(entry.path)
 
 
 # --- the truth ---------------------------------------------------------------------------------------------

@@ -1,10 +1,14 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Copying programs that may run for hours: their output is read while they run, secrets reach them by descriptors."""
+"""Copying programs that may run for hours: their output is read while they run, secrets reach them by descriptors.
+
+A lock that is handed to one keeps others off for as long as it runs, also when this process is killed.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import select
 import signal
@@ -15,9 +19,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ansible_collections.clusterkit.storage.plugins.module_utils._backup import BackupError
+
 _CHUNK = 1 << 16
 _TICK_SECONDS = 1.0
 _ERRORS_KEPT = 1 << 20
+_LOCK_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -127,3 +134,16 @@ def gentle(nice: int, ionice: str) -> list[str]:
     elif ionice == "idle":
         words += ["ionice", "-c", "3"]
     return words
+
+
+def wait_for_lock(descriptor: int, words: str, seconds: float = _LOCK_SECONDS) -> None:
+    """Raises BackupError when somebody else holds it for too long."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError as error:
+            if time.monotonic() > deadline:
+                raise BackupError(f"{words}; wait for its end") from error
+            time.sleep(0.1)

@@ -15,7 +15,6 @@ import json
 import os
 import re
 import stat
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -29,13 +28,15 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._backup import 
     Volume,
 )
 from ansible_collections.clusterkit.storage.plugins.module_utils._backup_files import Entry
-from ansible_collections.clusterkit.storage.plugins.module_utils._backup_process import Ended, follow, gentle, secret
-from ansible_collections.clusterkit.storage.plugins.module_utils._backup_rsync import wait_for_lock
+from ansible_collections.clusterkit.storage.plugins.module_utils._backup_process import Ended, wait_for_lock
+from ansible_collections.clusterkit.storage.plugins.module_utils._backup_restic_call import (
+    MINIMUM,
+    NO_REPOSITORY,
+    Caller,
+)
 from ansible_collections.clusterkit.storage.plugins.module_utils._backup_settings import Result, Settings
 from ansible_collections.clusterkit.storage.plugins.module_utils._beneath import OWN
 
-# Of 2022, in Debian 12. Older ones have neither compression nor a repository that newer ones make.
-MINIMUM = (0, 14, 0)
 TAG, INCOMPLETE = "clusterkit", "incomplete"
 STAGES = "/run/clusterkit.storage/backup"
 
@@ -43,124 +44,44 @@ STAGES = "/run/clusterkit.storage/backup"
 _IN_NAMESPACE = 'mount -c --bind . "$1/data" && mount -o remount,bind,ro "$1/data" && cd "$1" && shift && exec "$@"'
 _NAMESPACE = ["unshare", "--mount", "--propagation", "private", "--", "sh", "-c", _IN_NAMESPACE, "sh"]
 
-# Exit statuses of restic 0.17 and newer, and what older ones say instead.
-_NO_REPOSITORY = re.compile(
-    r"Is there a repository at the following location|unable to open config file|repository does not exist"
-)
-_WRONG_PASSWORD = re.compile(r"wrong password or no key found")
-_LOCKED = re.compile(r"unable to create lock|already locked")
 _GLOB = re.compile(r"([\\*?\[\]])")
 
 
-class Restic:
+class Restic(Caller):
     """A repository."""
 
     name = "restic"
     resumes = False  # it writes into files that are there
 
     def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+        super().__init__(settings)
         self.stages = Path(STAGES)
-        self._version: tuple[int, ...] = ()
         self._listed: dict[str, list[Entry]] = {}
-
-    # --- calling it ------------------------------------------------------------------------------------
-
-    def _run(
-        self,
-        arguments: Sequence[str],
-        line: Callable[[bytes], None],
-        *,
-        tick: Callable[[int], None] = lambda _pid: None,
-        before: Sequence[str] = (),
-        cwd: int | None = None,
-        descriptors: Sequence[int] = (),
-    ) -> Ended:
-        """Password and repository, which may have one in it, are neither arguments nor in the environment."""
-        settings = self.settings
-        environment = {str(key): str(value) for key, value in settings.environment.items()}
-        environment["RESTIC_PROGRESS_FPS"] = str(1 / settings.progress_interval)
-        # Without a home, as below a service manager, restic would do without its cache.
-        if not os.environ.get("HOME") and "RESTIC_CACHE_DIR" not in environment:
-            environment["RESTIC_CACHE_DIR"] = "/var/cache/restic"
-        with contextlib.ExitStack() as stack:
-            passed = list(descriptors)
-            number, environment["RESTIC_REPOSITORY_FILE"] = stack.enter_context(secret(settings.repository))
-            passed.append(number)
-            if settings.password is not None:
-                number, environment["RESTIC_PASSWORD_FILE"] = stack.enter_context(secret(settings.password))
-                passed.append(number)
-            elif settings.password_file is not None:
-                environment["RESTIC_PASSWORD_FILE"] = settings.password_file
-            else:
-                environment["RESTIC_PASSWORD_COMMAND"] = settings.password_command or ""
-            options = [word for option in settings.backend_options for word in ("-o", option)]
-            argv = [*gentle(settings.nice, settings.ionice), *before, "restic", *options, *arguments]
-            try:
-                return follow(argv, line=line, tick=tick, cwd=cwd, env=environment, descriptors=passed)
-            except OSError as error:
-                raise BackupError(f"{error.filename or 'restic'}: {error.strerror}") from error
-
-    def _ask(self, *arguments: str) -> bytes:
-        """Return the output of a call that has to succeed. Raises BackupError."""
-        lines: list[bytes] = []
-        ended = self._run(arguments, lines.append)
-        if ended.status:
-            raise self._failure(ended)
-        return b"\n".join(lines)
-
-    def _failure(self, ended: Ended) -> BackupError:
-        where = _backup.without_credentials(self.settings.repository)
-        if ended.status == 12 or _WRONG_PASSWORD.search(ended.errors):
-            return BackupError(f"restic: wrong password for {where}")
-        words = _backup.without_credentials(ended.words())
-        if ended.status == 10 or _NO_REPOSITORY.search(ended.errors):
-            return BackupError(
-                f"restic: there is no repository at {where}: is the disk mounted, is the server there? For the first "
-                f"backup say create: true ({words})"
-            )
-        if ended.status == 11 or _LOCKED.search(ended.errors):
-            return BackupError(f"restic: {where} is locked by another run ({words})")
-        return BackupError(f"restic: {words}")
 
     # --- before anything is done -----------------------------------------------------------------------
 
     def prepare(self, *, create: bool, check_mode: bool) -> bool:
         """Look whether the repository is there; tell whether it was, or would be, made. Raises BackupError."""
-        self._check_version()
+        self.check_version()
         if not create:
             return False  # whatever is called next says what is wrong
         config: list[bytes] = []
-        ended = self._run(["cat", "config", "--no-lock"], config.append)
+        ended = self.run(["cat", "config", "--no-lock"], config.append)
         if not ended.status:
             return False
-        failure = self._failure(ended)
-        if not (ended.status == 10 or _NO_REPOSITORY.search(ended.errors)):
+        failure = self.failure(ended)
+        if not (ended.status == 10 or NO_REPOSITORY.search(ended.errors)):
             raise failure
         if not check_mode:
-            self._ask("init", "--quiet")
+            self.ask("init", "--quiet")
         return True
-
-    def _check_version(self) -> None:
-        try:
-            said = subprocess.run(  # pylint: disable=ansible-bad-function
-                ["restic", "version"], capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL
-            ).stdout
-        except (OSError, subprocess.CalledProcessError) as error:
-            raise BackupError("restic is not installed on this host") from error
-        found = re.search(r"restic (\d+)\.(\d+)\.(\d+)", said)
-        self._version = tuple(map(int, found.groups())) if found else MINIMUM
-        if self._version < MINIMUM:
-            raise BackupError(
-                f"{said.split(' compiled')[0]} is too old; expected {'.'.join(map(str, MINIMUM))} or newer"
-            )
 
     # --- what there is ---------------------------------------------------------------------------------
 
     def generations(self) -> list[Generation]:
         """All snapshots that this made. Raises BackupError."""
         found = []
-        for snapshot in json.loads(self._ask("snapshots", "--json", "--no-lock", "--tag", TAG) or b"[]") or []:
+        for snapshot in json.loads(self.ask("snapshots", "--json", "--no-lock", "--tag", TAG) or b"[]") or []:
             tags = dict(tag.split("=", 1) for tag in snapshot.get("tags") or [] if "=" in tag)
             if "volume" not in tags:
                 continue
@@ -181,7 +102,7 @@ class Restic:
     def objects(self, generation: Generation) -> dict[str, Any]:
         """Return the objects that can be created again, and the originals. Raises BackupError."""
         return {
-            name: json.loads(self._ask("dump", "--no-lock", generation.generation, f"/{name}.json"))
+            name: json.loads(self.ask("dump", "--no-lock", generation.generation, f"/{name}.json"))
             for name in ("objects", "objects-original")
         }
 
@@ -201,9 +122,9 @@ class Restic:
                 if entry is not None:
                     found.append(entry)
 
-        ended = self._run(["ls", "--json", "--no-lock", generation.generation], line)
+        ended = self.run(["ls", "--json", "--no-lock", generation.generation], line)
         if ended.status:
-            raise self._failure(ended)
+            raise self.failure(ended)
         self._listed[generation.generation] = found
         return found
 
@@ -211,8 +132,8 @@ class Restic:
 
     def back_up(self, volume: Volume, source: int, progress: Callable[[Progress], None], *, dry: bool) -> Result:
         """Make a snapshot of an open directory. Raises BackupError."""
-        if not self._version:
-            self._check_version()
+        if not self.version:
+            self.check_version()
         stage = self.stages / volume.key
         try:
             stage.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -255,7 +176,7 @@ class Restic:
         arguments = ["backup", "--json", "--host", TAG, *(word for tag in tags for word in ("--tag", tag))]
         arguments += ["--exclude", str(stage / "data" / OWN)]
         arguments += ["--dry-run"] if dry else []
-        arguments += self._limits()
+        arguments += self.limits()
         state, started = Progress(time.monotonic()), time.time()
         summary: dict[str, Any] = {}
 
@@ -269,7 +190,7 @@ class Restic:
                     state.bytes, state.total_bytes = said.get("bytes_done", 0), said.get("total_bytes", 0)
                     progress(state)
 
-        ended = self._run(
+        ended = self.run(
             [*arguments, "data", *files],
             line,
             before=[*_NAMESPACE, str(stage)],
@@ -278,17 +199,13 @@ class Restic:
         )
         # 3: there is a snapshot, but something could not be read.
         if ended.status not in (0, 3) or not summary:
-            raise self._failure(ended)
+            raise self.failure(ended)
         result = self._result(summary, len(files))
         if ended.status == 3:
             self._judge(ended, result, source, started)
         if not result.complete and not dry:
             self._mark_incomplete(result)
         return result
-
-    def _limits(self) -> list[str]:
-        limit = self.settings.bandwidth_of_one
-        return ["--limit-upload", str(limit), "--limit-download", str(limit)] if limit else []
 
     @staticmethod
     def _result(summary: dict[str, Any], own: int) -> Result:
@@ -323,8 +240,8 @@ class Restic:
         result.complete = not result.problems
 
     def _mark_incomplete(self, result: Result) -> None:
-        self._ask("tag", "--quiet", "--add", INCOMPLETE, result.generation)
-        for snapshot in json.loads(self._ask("snapshots", "--json", "--no-lock", "--tag", INCOMPLETE)) or []:
+        self.ask("tag", "--quiet", "--add", INCOMPLETE, result.generation)
+        for snapshot in json.loads(self.ask("snapshots", "--json", "--no-lock", "--tag", INCOMPLETE)) or []:
             if (snapshot.get("original") or "").startswith(result.generation):
                 result.generation = snapshot["id"]
 
@@ -333,47 +250,33 @@ class Restic:
     def remove(self, generations: Sequence[Generation]) -> None:
         """Remove snapshots, and what only they need. Raises BackupError."""
         # What killed runs of this host left behind, and nothing else.
-        self._ask("unlock", "--quiet")
-        self._ask("forget", "--quiet", *(one.generation for one in generations))
+        self.ask("unlock", "--quiet")
+        self.ask("forget", "--quiet", *(one.generation for one in generations))
 
     def prune(self) -> None:
         """Free the space of what was removed. Raises BackupError."""
-        self._ask("prune", "--quiet")
+        self.ask("prune", "--quiet")
 
     def mark_damaged(self, generation: Generation, paths: Sequence[bytes]) -> None:
         """Content is found by its digest: a new backup does not build on what cannot be read."""
 
     def check_repository(self, share: float) -> list[str]:
         """Check the structure of the repository, and read so many percent of its data; return what is wrong."""
-        self._ask("unlock", "--quiet")
+        self.ask("unlock", "--quiet")
         lines: list[bytes] = []
         subset = "100%" if share >= 100 else f"{share:g}%"
         arguments = ["check", *(["--read-data-subset", subset] if share > 0 else [])]
-        ended = self._run(arguments, lines.append)
+        ended = self.run(arguments, lines.append)
         if not ended.status:
             return []
-        failure = self._failure(ended)
+        failure = self.failure(ended)
         return [str(failure)]
 
     # --- restoring -------------------------------------------------------------------------------------
 
     def needed(self, generation: Generation, paths: Sequence[str]) -> tuple[int, int]:
         """Bytes and files that a restore takes. Raises BackupError, also for a path that is not in the generation."""
-        found = dict.fromkeys(paths, False)
-        names = {path: _backup_files.replaced(os.fsencode(path)) for path in paths}
-        total = files = 0
-        for entry in self.entries(generation):
-            text = re.sub("\ufffd+", "\ufffd", entry.path.decode("utf-8", "replace"))
-            inside = next((path for path in paths if f"{text}/".startswith(f"{names[path]}/")), None)
-            if inside is not None:
-                found[inside] = True
-            if not paths or inside is not None:
-                total += entry.size
-                files += 1
-        missing = [path for path, there in found.items() if not there]
-        if missing:
-            raise BackupError(f"{generation.key}: generation {generation.generation[:8]} has no {missing[0]!r}")
-        return total, files
+        return _backup_files.needed(self.entries(generation), paths, generation, lossy=True)
 
     def restore(
         self,
@@ -394,29 +297,24 @@ class Restic:
             progress(state)
 
         includes = [word for path in paths or [""] for word in ("--include", _pattern(f"/data/{path}".rstrip("/")))]
-        arguments = ["restore", "--verify", "--target", ".", *self._limits(), *includes]
+        arguments = ["restore", "--verify", "--target", ".", *self.limits(), *includes]
         # Since 0.15: holes of sparse files stay holes.
-        arguments += ["--sparse"] if (self._version or MINIMUM) >= (0, 15, 0) else []
-        ended = self._run(
+        arguments += ["--sparse"] if (self.version or MINIMUM) >= (0, 15, 0) else []
+        ended = self.run(
             [*arguments, generation.generation], lambda _line: None, tick=tick, cwd=target, descriptors=descriptors
         )
         if ended.status:
-            raise self._failure(ended)
+            raise self.failure(ended)
 
     def compare(self, generation: Generation, paths: Sequence[str], target: str) -> _backup_files.Comparison:
         """Compare what was restored with the snapshot; restic itself has compared the content (--verify)."""
-        expected: Iterator[Entry] = self.entries(generation)
-        if paths:
-            names = [_backup_files.replaced(os.fsencode(path)) for path in paths]
-            expected = (
-                entry
-                for entry in expected
-                if any(f"{_backup_files.replaced(entry.path)}/".startswith(f"{name}/") for name in names)
-            )
-        else:
+        expected = _backup_files.chosen(self.entries(generation), paths, lossy=True)
+        if not paths:
             # Sockets are kept as names that cannot be restored.
             expected = (
-                entry for entry in expected if entry.type != _backup_files.SPECIAL or self._is_there(target, entry)
+                entry
+                for entry in self.entries(generation)
+                if entry.type != _backup_files.SPECIAL or self._is_there(target, entry)
             )
         self._listed.pop(generation.generation, None)
         return _backup_files.compare(f"{target}/data", expected, whole=not paths, lossy=True)

@@ -79,11 +79,11 @@ class Outcome:
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     diff: dict[str, str] = field(default_factory=lambda: {"before": "", "after": ""})
-    created: bool = False  # the repository was, or would be, made
+    more: dict[str, Any] = field(default_factory=dict)  # what else the module returns
 
     @property
     def changed(self) -> bool:
-        return self.created or any(item.get("changed") for item in self.items)
+        return bool(self.more.get("created")) or any(item.get("changed") for item in self.items)
 
     @property
     def message(self) -> str:
@@ -109,14 +109,17 @@ def told(module: Any) -> Iterator[None]:
         module.fail_json(msg=f"nothing was done: {error}", problems=[str(error)])
 
 
-def conclude(module: Any, outcome: Outcome, **more: Any) -> None:
-    """End a module with all results, also when some are bad."""
-    for warning in outcome.warnings:
-        module.warn(warning)
-    result = {"changed": outcome.changed, "volumes": outcome.items, "diff": outcome.diff, **more}
-    if outcome.problems:
-        module.fail_json(msg=outcome.message, problems=outcome.problems, **result)
-    module.exit_json(**result)
+def carry_out(module: Any, problems: Sequence[str], work: Callable[[], Outcome]) -> None:
+    """Do the work of a module, and end it with all results, also when some are bad."""
+    refuse(module, problems)
+    with told(module):
+        outcome = work()
+        for warning in outcome.warnings:
+            module.warn(warning)
+        result = {"changed": outcome.changed, "volumes": outcome.items, "diff": outcome.diff, **outcome.more}
+        if outcome.problems:
+            module.fail_json(msg=outcome.message, problems=outcome.problems, **result)
+        module.exit_json(**result)
 
 
 # --- backup ------------------------------------------------------------------------------------------------
@@ -134,14 +137,16 @@ def back_up(
     engine = engine_of(settings)
     outcome = Outcome()
     log = ProgressLog(settings.progress_file, settings.progress_interval)
+    created = False
     # Without create, restic itself says what there is to say: asking first takes it a second, to derive the key.
     if create or isinstance(engine, Rsync):
-        outcome.created = engine.prepare(create=create, check_mode=check_mode)
-        if outcome.created:
+        created = engine.prepare(create=create, check_mode=check_mode)
+        if created:
             where = _backup.without_credentials(settings.repository)
             outcome.diff["before"] += f"{where}: no repository\n"
             outcome.diff["after"] += f"{where}: repository of {settings.engine}\n"
-    missing = outcome.created and check_mode
+    outcome.more = {"created": created}
+    missing = created and check_mode
     with ThreadPoolExecutor(max_workers=settings.parallel) as pool:
         outcome.items = list(
             pool.map(lambda volume: _back_up_one(volume, engine, log, missing=missing, dry=check_mode), volumes)

@@ -29,6 +29,12 @@ COPY_ARGUMENTS: dict[str, Any] = {
     "progress_file": {"type": "path", "default": "/run/clusterkit.storage/backup.log"},
     "progress_interval": {"type": "int", "default": 10},
 }
+# Whose backup it is, and which.
+VOLUME_ARGUMENTS: dict[str, Any] = {
+    "name": {"type": "str", "required": True},
+    "namespace": {"type": "str", "default": ""},
+}
+GENERATION_ARGUMENTS: dict[str, Any] = {**VOLUME_ARGUMENTS, "generation": {"type": "str", "default": "latest"}}
 
 
 @dataclass(frozen=True)

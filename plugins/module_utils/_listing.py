@@ -3,20 +3,21 @@
 """A list of volumes as it travels: as the result of a module, or as a file of JSON lines.
 
 The first line is a header, {schema, kind: VolumeSet, cluster_uid, complete, listed_at, records, ...}; then one record a
-line. Claims, where a plan needs them, are lines of their own with kind: PersistentVolumeClaim. C(records) counts the
-lines after the header: a file that was cut off must not pass for a shorter list.
+line. Claims, where a plan needs them, are lines of their own with kind: PersistentVolumeClaim. For backups and restores
+there are also the whole objects (kind: Object), the pods that mount claims (Pod), and Deployments and StatefulSets.
+C(records) counts the lines after the header: a file that was cut off must not pass for a shorter list.
 """
 
 from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.clusterkit.storage.plugins.module_utils import _volume_set
+from ansible_collections.clusterkit.storage.plugins.module_utils import _volume_set, _workloads
 from ansible_collections.clusterkit.storage.plugins.module_utils._api import Api, path_of
 from ansible_collections.clusterkit.storage.plugins.module_utils._files import replace_file
 from ansible_collections.clusterkit.storage.plugins.module_utils._reclaim import Facts
@@ -24,6 +25,7 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._selection impo
 from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import SCHEMA, Volume, counts
 
 KIND = "VolumeSet"
+CLASSES = path_of("storageclasses", group="storage.k8s.io/v1")
 
 
 @dataclass
@@ -36,6 +38,15 @@ class Listing:
     facts: Facts | None = None
     claims: list[dict[str, Any]] = field(default_factory=list)
     classes: dict[str, Any] = field(default_factory=dict)
+    objects: list[dict[str, Any]] = field(default_factory=list)  # volumes, claims and classes as the API gives them
+    pods: list[dict[str, Any]] = field(default_factory=list)  # that mount claims
+    workloads: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def more(self) -> list[dict[str, Any]]:
+        """The records that are no volumes."""
+        objects = [{"kind": "Object", "object": one} for one in self.objects]
+        return [*self.claims, *objects, *self.pods, *self.workloads]
 
 
 def read(
@@ -57,7 +68,35 @@ def read(
     elif plan_for == "expand":
         listing.claims = read_claims(api)
         listing.classes = read_classes(api)
+    elif plan_for in ("backup", "restore"):
+        if plan_for == "backup":
+            listing.objects = read_objects(api, found.volumes)
+        else:
+            listing.claims = read_claims(api)
+            listing.classes = read_classes(api)
+        listing.pods = _workloads.read_users(api)
+        listing.workloads = _workloads.read_workloads(api)
     return listing
+
+
+def read_objects(api: Api, volumes: Iterable[Volume]) -> list[dict[str, Any]]:
+    """The volumes with their claims and classes, whole: few enough to be kept as they are, one listing a kind."""
+    wanted = {one.name for one in volumes}
+    claims = {one.claim[:2] for one in volumes if one.claim}
+    classes = {one.storage_class for one in volumes}
+
+    def chosen(kind: str, is_wanted: Callable[[Mapping[str, Any]], bool]) -> Callable[[dict[str, Any]], Any]:
+        version = "storage.k8s.io/v1" if kind == "StorageClass" else "v1"
+        return lambda item: {"apiVersion": version, "kind": kind, **item} if is_wanted(item["metadata"]) else None
+
+    return [
+        *api.list_all(_volume_set.VOLUMES, chosen("PersistentVolume", lambda one: one["name"] in wanted)).items,
+        *api.list_all(
+            _volume_set.CLAIMS,
+            chosen("PersistentVolumeClaim", lambda one: (one["namespace"], one["name"]) in claims),
+        ).items,
+        *api.list_all(CLASSES, chosen("StorageClass", lambda one: one["name"] in classes)).items,
+    ]
 
 
 def read_claims(api: Api) -> list[dict[str, Any]]:
@@ -86,13 +125,11 @@ def claim_record(item: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_classes(api: Api) -> dict[str, Any]:
-    path = path_of("storageclasses", group="storage.k8s.io/v1")
-
     def entry(item: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         expands = bool(item.get("allowVolumeExpansion"))
         return item["metadata"]["name"], {"provisioner": item["provisioner"], "allow_volume_expansion": expands}
 
-    return dict(api.list_all(path, entry).items)
+    return dict(api.list_all(CLASSES, entry).items)
 
 
 def timestamp(seconds: float) -> str:
@@ -125,7 +162,7 @@ def lines(listing: Listing) -> Iterator[str]:
         "complete": listing.complete,
         "listed_at": listing.listed_at,
         "total": listing.total,
-        "records": len(listing.volumes) + len(listing.claims),
+        "records": len(listing.volumes) + len(listing.more),
         "storage_classes": listing.classes,
     }
     if listing.facts:
@@ -135,8 +172,8 @@ def lines(listing: Listing) -> Iterator[str]:
     yield json.dumps(header, sort_keys=True)
     for volume in listing.volumes:
         yield json.dumps(volume.record(), sort_keys=True)
-    for claim in listing.claims:
-        yield json.dumps(claim, sort_keys=True)
+    for one in listing.more:
+        yield json.dumps(one, sort_keys=True)
 
 
 def load(path: str) -> Listing:
@@ -155,8 +192,8 @@ def parse(stream: Iterable[str], path: str) -> Listing:
                 raise ValueError("no object")
             if listing is None:
                 listing, records = _header(data), data["records"]
-            elif data.get("kind") == "PersistentVolumeClaim":
-                listing.claims.append(data)
+            elif data.get("kind"):
+                _add(listing, data)
             else:
                 listing.volumes.append(Volume.from_record(data))
         except (ValueError, KeyError, TypeError) as error:
@@ -165,10 +202,24 @@ def parse(stream: Iterable[str], path: str) -> Listing:
             ) from error
     if listing is None:
         raise ValueError(f"{path} is empty; expected a file that clusterkit.storage.pv_info wrote")
-    found = len(listing.volumes) + len(listing.claims)
+    found = len(listing.volumes) + len(listing.more)
     if found != records:
         raise ValueError(f"{path} was cut off: it holds {found} records; expected {records} as its first line says")
     return listing
+
+
+def _add(listing: Listing, data: dict[str, Any]) -> None:
+    kind = data["kind"]
+    if kind == "PersistentVolumeClaim":
+        listing.claims.append(data)
+    elif kind == "Object":
+        listing.objects.append(data["object"])
+    elif kind == "Pod":
+        listing.pods.append(data)
+    elif kind in _workloads.KINDS:
+        listing.workloads.append(data)
+    else:
+        raise ValueError(f"{kind!r} is no kind of record")
 
 
 def _header(data: Mapping[str, Any]) -> Listing:

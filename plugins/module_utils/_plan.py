@@ -18,7 +18,10 @@ from pathlib import Path
 from typing import Any
 
 SCHEMA = 1
-ACTIONS = {"reclaim": "pv_reclaim", "expand": "pvc_expand", "recover": "nfs_recover"}
+ACTIONS = {
+    "reclaim": "pv_reclaim", "expand": "pvc_expand", "recover": "nfs_recover", "backup": "volume_backup",
+    "restore": "volume_restore",
+}  # fmt: skip
 _ROWS = 40
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.clusterkit.storage.plugins.module_utils import (
+    _backup_plan,
     _expand_run,
     _listing,
     _plan,
@@ -15,6 +16,7 @@ from ansible_collections.clusterkit.storage.plugins.module_utils import (
     _reclaim_run,
     _recover,
     _recover_facts,
+    _restore_plan,
 )
 from ansible_collections.clusterkit.storage.plugins.module_utils._reclaim import Facts, Request, decide
 
@@ -35,8 +37,9 @@ def plan(given: Mapping[str, Any]) -> dict[str, Any]:
         found = _recover.plan(hosts, _pods.load(given["listing"]), given["recover"])
     else:
         listing = _listing.load(given["listing"])
-        made = reclaim if action == "reclaim" else expand
-        found, total = made(listing, given[action] or {}, given["host"]), listing.total
+        if action in NEED_REQUEST and not given[action]:
+            raise ValueError(f"{action}: is needed, with what is wanted")
+        found, total = MAKERS[action](listing, given[action] or {}, given["host"]), listing.total
     what = "mounts and pods" if action == "recover" else "volumes"
     problem = _plan.over_limit(len(found["steps"]), given["max_changes"], total, what)
     if problem:
@@ -75,3 +78,7 @@ def expand(listing: _listing.Listing, given: Mapping[str, Any], host: str) -> di
         listed_at=listing.listed_at,
         host=host,
     )
+
+
+MAKERS = {"reclaim": reclaim, "expand": expand, "backup": _backup_plan.plan, "restore": _restore_plan.plan}
+NEED_REQUEST = ("backup", "restore")

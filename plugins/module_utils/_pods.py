@@ -52,7 +52,7 @@ def pod_record(item: Mapping[str, Any], claims: Mapping[tuple[str, str], str]) -
         "phase": status.get("phase") or "Pending",
         "deleting": metadata.get("deletionTimestamp"),
         "finalizers": metadata.get("finalizers") or [],
-        "owner": _owner(metadata),
+        "owner": " ".join(controller_of(metadata) or ()) or None,
         "volumes": [
             volume
             for one in spec.get("volumes") or []
@@ -62,17 +62,29 @@ def pod_record(item: Mapping[str, Any], claims: Mapping[tuple[str, str], str]) -
     }
 
 
-def _owner(metadata: Mapping[str, Any]) -> str | None:
-    """Who makes the pod again when it is gone; None: nobody."""
+def controller_of(metadata: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Kind and name of who makes the pod again when it is gone; None: nobody."""
     for one in metadata.get("ownerReferences") or []:
         # kubelet makes the mirror of a static pod again, but not the pod itself.
         if one.get("controller") and one["kind"] != "Node":
             kind, name = one["kind"], one["name"]
             suffix = f"-{(metadata.get('labels') or {}).get(_TEMPLATE_HASH)}"
             if kind == "ReplicaSet" and name.endswith(suffix):
-                return f"Deployment {name[: -len(suffix)]}"
-            return f"{kind} {name}"
+                return "Deployment", name[: -len(suffix)]
+            return kind, name
     return None
+
+
+def claims_of(spec: Mapping[str, Any], pod: str = "") -> list[str]:
+    """Names of the claims that a pod of that name, or the template of one, mounts."""
+    found = []
+    for volume in spec.get("volumes") or []:
+        claim = (volume.get("persistentVolumeClaim") or {}).get("claimName")
+        if volume.get("ephemeral") and pod:
+            claim = f"{pod}-{volume['name']}"
+        if claim:
+            found.append(str(claim))
+    return found
 
 
 def _volume(

@@ -18,10 +18,11 @@ from ansible_collections.clusterkit.storage.plugins.module_utils import (
     _open_state,
     _own_folder,
     _restore_place,
+    _restore_stage,
     _tree,
 )
 from ansible_collections.clusterkit.storage.plugins.module_utils._backup import BackupError, Generation
-from ansible_collections.clusterkit.storage.plugins.module_utils._backup_rsync import wait_for_lock
+from ansible_collections.clusterkit.storage.plugins.module_utils._backup_process import wait_for_lock
 from ansible_collections.clusterkit.storage.plugins.module_utils._backup_run import (
     Engine,
     Item,
@@ -47,7 +48,7 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._own_folder imp
     names_in,
     uid_problem,
 )
-from ansible_collections.clusterkit.storage.plugins.module_utils._restore_place import (
+from ansible_collections.clusterkit.storage.plugins.module_utils._restore_stage import (
     CONTENT,
     PATHS,
     PLACING,
@@ -149,7 +150,7 @@ class _Run:
             return error
         uid = item.get("uid")
         volume = {"name": item.get("target_name") or item["name"], "uid": uid} if uid else None
-        keep = _restore_place.kept_names(scope, mount_point=directory in self.mount_points)
+        keep = _restore_stage.kept_names(scope, mount_point=directory in self.mount_points)
         return Target(folder, share, directory, parts, scope, keep, volume)
 
     def _scope(self, item: Mapping[str, Any], directory: str, share: str) -> str:
@@ -166,7 +167,7 @@ class _Run:
             if target.folder.base_path in seen:
                 continue
             seen.add(target.folder.base_path)
-            with _restore_place.stages(target.folder, create=False) as above:
+            with _restore_stage.stages(target.folder, create=False) as above:
                 for name in sorted(names_in(above)) if above >= 0 else ():
                     try:
                         self._recover_one(target, above, name)
@@ -175,13 +176,13 @@ class _Run:
                         self.warnings.append(f"what an earlier run was about to put in place stays: {name}: {error}")
 
     def _recover_one(self, near: Target, above: int, name: str) -> None:
-        with _restore_place.opened_stage(above, name, _wait, create=False) as (stage, _lock):
+        with _restore_stage.opened_stage(above, name, _wait, create=False) as (stage, _lock):
             state = stage.read()
             if state is None or state["state"] != PLACING:
                 return
             directory = state["directory"]
             parts = parts_below(near.folder.base_path, directory)
-            keep = _restore_place.kept_names(state["scope"], mount_point=directory in self.mount_points)
+            keep = _restore_stage.kept_names(state["scope"], mount_point=directory in self.mount_points)
             target = Target(near.folder, near.share, directory, parts, state["scope"], keep, state["target"])
             told = f"{directory}: an earlier run was ended while it put generation {state['generation']} in its place; "
             try:
@@ -241,10 +242,10 @@ class _Run:
             check_space(target.folder.base_path, item["bytes"], item["files"])
             return
         with (
-            _restore_place.stages(target.folder, create=True) as above,
-            _restore_place.opened_stage(above, target.stage_name, _wait, create=True) as (stage, lock),
+            _restore_stage.stages(target.folder, create=True) as above,
+            _restore_stage.opened_stage(above, target.stage_name, _wait, create=True) as (stage, lock),
         ):
-            state = _restore_place.new_state(target, generation.key, generation.generation, item["paths"])
+            state = _restore_stage.new_state(target, generation.key, generation.generation, item["paths"])
             # Before hours are spent on it, and again when it matters.
             self._check_open_state(target)
             self._fill(generation, target, stage, lock, state, item)
@@ -292,7 +293,7 @@ class _Run:
         try:
             data = open_below(stage.descriptor, [DATA])
             try:
-                _restore_place.take_over_project(live, data)
+                _restore_stage.take_over_project(live, data)
             finally:
                 os.close(data)
         finally:

@@ -186,8 +186,26 @@ def _export(path: str, policy: Policy, insecure: bool) -> dict[str, Any]:
 
 def storage_server(server: Server) -> dict[str, Any]:
     """The entry of storage_servers for a host: under which paths clients see its exports."""
-    shares = [{"server_path": _plain(one["path"]), "client_path": _plain(one["path"])} for one in server.exports]
     roots = [_plain(one["path"]) for one in server.exports if _is_pseudo_root(one)]
+    return _entry(server.name, server.addresses, [_plain(one["path"]) for one in server.exports], roots)
+
+
+def found_servers(told: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The entries of storage_servers, by what hosts tell of themselves: C(address, facts, exports), as in effect."""
+    found = []
+    for name, one in told.items():
+        if one.get("exports") is None:
+            continue
+        paths = list(dict.fromkeys(_plain(export["path"]) for export in one["exports"]))
+        roots = {_plain(export["path"]) for export in one["exports"] if "fsid=0" in export["options"]}
+        facts = {key[8:]: value for key, value in (one.get("facts") or {}).items() if key.startswith("ansible_")}
+        addresses = _addresses.of_host(name, one.get("address") or "", facts)
+        found.append(_entry(name, addresses, paths, sorted(roots)))
+    return found
+
+
+def _entry(name: str, addresses: Sequence[str], paths: Sequence[str], roots: Sequence[str]) -> dict[str, Any]:
+    shares = [{"server_path": path, "client_path": path} for path in paths]
     for root in roots:
         # NFSv4 clients may leave the path of the pseudo-root away, NFSv3 clients may not.
         shares += [
@@ -195,7 +213,7 @@ def storage_server(server: Server) -> dict[str, Any]:
             for share in list(shares)
             if covers(root, share["server_path"]) and root != "/"
         ]
-    return {"name": server.name, "host": server.name, "addresses": server.addresses, "shares": shares}
+    return {"name": name, "host": name, "addresses": list(addresses), "shares": shares}
 
 
 def _is_pseudo_root(export: Mapping[str, Any]) -> bool:

@@ -9,7 +9,7 @@ import functools
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Optional, TypeVar
+from typing import Any, NamedTuple, Optional, TypeVar
 
 from ansible_collections.clusterkit.storage.plugins.module_utils import _addresses, _quantity
 from ansible_collections.clusterkit.storage.plugins.module_utils._shares import covers
@@ -35,6 +35,14 @@ def _shared(text: Text) -> Text:
 
 # Thousands of volumes have a handful of sizes.
 _bytes = functools.lru_cache(maxsize=1024)(_quantity.to_bytes)
+
+
+class Place(NamedTuple):
+    """Where the directory of a volume is."""
+
+    host: str  # of the inventory
+    share: str  # as the host sees it
+    directory: str
 
 
 class Volume:
@@ -170,21 +178,27 @@ class Volume:
     def is_dynamic(self) -> bool:
         return PROVISIONED_BY in self.annotations
 
-    def place_in(self, servers: Sequence[Mapping[str, Any]]) -> None:
+    def place(self, servers: Sequence[Mapping[str, Any]]) -> Place | None:
         """Find the entry of storage_servers that holds the volume, and the directory there."""
         if not self.server or not self.path or ".." in self.path.split("/"):
-            return
+            return None
         known = {one["name"]: [one["name"], *(one.get("addresses") or [])] for one in servers}
         owners = _addresses.owners(self.server, known)
         if len(owners) != 1:
-            return
-        shares = [share for one in servers if one["name"] == owners[0] for share in one.get("shares") or []]
-        for share in sorted(shares, key=lambda one: len(one["client_path"]), reverse=True):
+            return None
+        entries = [(one, share) for one in servers if one["name"] == owners[0] for share in one.get("shares") or []]
+        for entry, share in sorted(entries, key=lambda pair: len(pair[1]["client_path"]), reverse=True):
             if covers(share["client_path"], self.path):
                 below = self.path[len(share["client_path"].rstrip("/")) :]
-                self.share = share["server_path"]
-                self.server_dir = share["server_path"].rstrip("/") + below or "/"
-                return
+                directory = share["server_path"].rstrip("/") + below or "/"
+                return Place(entry.get("host") or entry["name"], share["server_path"], directory)
+        return None
+
+    def place_in(self, servers: Sequence[Mapping[str, Any]]) -> None:
+        """Fill in share and directory."""
+        found = self.place(servers)
+        if found:
+            self.share, self.server_dir = found.share, found.directory
 
 
 _PLAIN = (

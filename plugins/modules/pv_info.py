@@ -37,7 +37,7 @@ options:
     description:
       - Also reads what M(clusterkit.storage.storage_plan) has to know to plan this action.
     type: str
-    choices: [reclaim, expand]
+    choices: [reclaim, expand, backup, restore]
   dest:
     description:
       - A file, on the machine where the module runs, that gets the records as lines of JSON instead of the result.
@@ -50,7 +50,8 @@ notes:
     O(provisioner_state) also list on leases (coordination.k8s.io), endpoints, deployments and statefulsets (apps) of
     all namespaces. With O(plan_for=reclaim) also list on namespaces, get and list on persistentvolumeclaims of all
     namespaces, and list on pods of the namespace default; with O(plan_for=expand) list on persistentvolumeclaims and
-    storageclasses (storage.k8s.io)."
+    storageclasses (storage.k8s.io), and with O(plan_for=backup) and O(plan_for=restore) also list on pods, deployments
+    and statefulsets of all namespaces."
   - A provisioner is V(running) if its lock (Lease or Endpoints) was renewed within 60 seconds by the clock of the API
     server; one that takes no lock, if a pod of its Deployment or StatefulSet is ready.
 seealso:
@@ -152,7 +153,7 @@ ARGUMENTS = {
     "selection": {"type": "dict", "options": _selection.ARGUMENTS},
     "provisioner_state": {"type": "bool", "default": True},
     "storage_servers": {"type": "list", "elements": "dict", "default": []},
-    "plan_for": {"type": "str", "choices": ["reclaim", "expand"]},
+    "plan_for": {"type": "str", "choices": ["reclaim", "expand", "backup", "restore"]},
     "dest": {"type": "path"},
 }
 

@@ -12,11 +12,13 @@ version_added: 0.1.0
 description:
   - Judges the volumes of a file that M(clusterkit.storage.pv_info) wrote with C(plan_for), and writes a plan.
     Talks to no API and no server; the same input gives the same plan.
+  - For V(backup) and V(restore) it finds the host and directory of each volume, the objects that belong to it, and who
+    has to be stopped meanwhile. These plans hold whole objects.
   - For V(recover) it judges what nodes tell of their mounts, and the pods of a file that M(clusterkit.storage.pod_info)
     wrote.
   - Each step names the version of the objects, or the mount, that it was decided on. Whoever runs the plan
     (M(clusterkit.storage.pv_reclaim), M(clusterkit.storage.pvc_expand), M(clusterkit.storage.nfs_recover),
-    M(clusterkit.storage.pod_recover)) leaves alone what has changed since.
+    M(clusterkit.storage.pod_recover), M(clusterkit.storage.pv_restore)) leaves alone what has changed since.
   - The id of a plan is a hash of its content; a plan that was edited is refused.
 extends_documentation_fragment:
   - clusterkit.storage.attributes
@@ -40,13 +42,14 @@ options:
     description:
       - What the plan is for.
     type: str
-    choices: [reclaim, expand, recover]
+    choices: [reclaim, expand, recover, backup, restore]
     required: true
   listing:
     description:
       - The file that M(clusterkit.storage.pv_info) wrote; for V(recover), M(clusterkit.storage.pod_info). Exactly one
         of O(listing) and O(plan) is needed.
-      - For V(reclaim) it must be of a selection, which the plan then covers wholly; for V(expand) of all volumes.
+      - For V(reclaim) it must be of a selection, which the plan then covers wholly; for V(backup), too, if O(backup)
+        says nothing of claims; for V(expand) and V(restore) of all volumes.
     type: path
   plan:
     description:
@@ -166,6 +169,111 @@ options:
         type: list
         elements: str
         default: []
+  backup:
+    description: For V(backup), what is wanted.
+    type: dict
+    suboptions:
+      storage_servers:
+        description: Which host holds which shares, as M(clusterkit.storage.pv_info) takes it.
+        type: list
+        elements: dict
+        default: []
+      claims:
+        description: Only volumes of these claims, as V(namespace/name), or patterns.
+        type: list
+        elements: str
+        default: []
+      claim_labels:
+        description: Only volumes of claims with these labels.
+        type: dict
+        default: {}
+      scale:
+        description:
+          - Whether Deployments and StatefulSets whose pods mount a volume are stopped meanwhile. A volume that other
+            pods mount is refused then.
+        type: bool
+        default: false
+  restore:
+    description:
+      - For V(restore), what is wanted.
+      - One of O(restore.volumes), O(restore.claims) and O(restore.namespaces) is needed.
+    type: dict
+    suboptions:
+      backups:
+        description:
+          - "A file of JSON, a list with an entry for each host: its name in the inventory (C(host)), the
+            C(generations) of its repository as M(clusterkit.storage.volume_backup_info) tells them, with objects, and
+            the C(problem) if it did not tell."
+        type: path
+        required: true
+      volumes:
+        description: What is restored, and where to.
+        type: list
+        elements: dict
+        default: []
+        suboptions:
+          namespace:
+            description: Namespace that the claim had; empty for a volume without one.
+            type: str
+            required: true
+          claim:
+            description: Name that the claim had. Of a claim that has had several volumes, the newest is meant.
+            type: str
+          name:
+            description: Name that the volume had.
+            type: str
+          generation:
+            description: V(latest) for the newest good one, or a generation, or the beginning of one.
+            type: str
+            default: latest
+          paths:
+            description: Single files and directories to restore, relative to the root of the volume.
+            type: list
+            elements: str
+            default: []
+          to_namespace:
+            description: Namespace of the claim into which it is restored. By default the old one.
+            type: str
+          to_claim:
+            description: Its name. By default the old one. Another claim than the old one is made, with a new volume.
+            type: str
+          to_name:
+            description: Name of the new volume; by default V(restored-NAMESPACE-CLAIM).
+            type: str
+          to_server:
+            description: Entry of O(restore.storage_servers) on which the new volume lies; by default the old one.
+            type: str
+          to_path:
+            description:
+              - Its path, as clients see it; by default beside the old directory, with the name of the volume. The
+                directory above must be there.
+            type: str
+      claims:
+        description: Claims as V(namespace/name), each into itself.
+        type: list
+        elements: str
+        default: []
+      namespaces:
+        description: All claims of these namespaces that have a backup, each into itself.
+        type: list
+        elements: str
+        default: []
+      storage_servers:
+        description: Which host holds which shares, as M(clusterkit.storage.pv_info) takes it.
+        type: list
+        elements: dict
+        default: []
+      scale:
+        description:
+          - Whether Deployments and StatefulSets whose pods mount a claim are stopped meanwhile. Otherwise a claim that
+            is mounted is refused.
+        type: bool
+        default: false
+      policy:
+        description: The reclaim policy at the end, V(recorded) or V(Retain). New volumes always have V(Retain).
+        type: str
+        choices: [recorded, Retain]
+        default: recorded
   max_changes:
     description:
       - At most so many steps, as a count or as percent of all volumes of the cluster, rounded up. If there would be
@@ -173,7 +281,8 @@ options:
     type: str
   host:
     description:
-      - Host of the inventory on which the plan is going to be run. For V(recover) each step has a host of its own.
+      - Host of the inventory on which the plan is going to be run. For V(recover), V(backup) and V(restore)
+        each step has a host of its own.
     type: str
     default: localhost
   dest:
@@ -188,6 +297,8 @@ seealso:
   - module: clusterkit.storage.pvc_expand
   - module: clusterkit.storage.pod_info
   - module: clusterkit.storage.nfs_recover
+  - module: clusterkit.storage.volume_backup
+  - module: clusterkit.storage.volume_restore
 """
 
 EXAMPLES = r"""
@@ -254,16 +365,26 @@ dest:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.clusterkit.storage.plugins.module_utils import _expand, _plan, _planner, _reclaim, _recover
+from ansible_collections.clusterkit.storage.plugins.module_utils import (
+    _backup_plan,
+    _expand,
+    _plan,
+    _planner,
+    _reclaim,
+    _recover,
+    _restore_plan,
+)
 from ansible_collections.clusterkit.storage.plugins.module_utils._files import read_text, replace_file
 
 ARGUMENTS = {
-    "action": {"type": "str", "choices": ["reclaim", "expand", "recover"], "required": True},
+    "action": {"type": "str", "choices": list(_plan.ACTIONS), "required": True},
     "listing": {"type": "path"},
     "plan": {"type": "path"},
     "reclaim": {"type": "dict", "options": _reclaim.ARGUMENTS},
     "expand": {"type": "dict", "options": _expand.ARGUMENTS, "mutually_exclusive": [("claims", "selection")]},
     "recover": {"type": "dict", "options": _recover.ARGUMENTS},
+    "backup": {"type": "dict", "options": _backup_plan.ARGUMENTS},
+    "restore": {"type": "dict", "options": _restore_plan.ARGUMENTS},
     "max_changes": {"type": "str"},
     "host": {"type": "str", "default": "localhost"},
     "dest": {"type": "path"},
@@ -277,8 +398,8 @@ def main() -> None:
         mutually_exclusive=[
             ("listing", "plan"),
             ("plan", "dest"),
-            ("reclaim", "expand", "recover"),
-            ("plan", "reclaim", "expand", "recover"),
+            ("reclaim", "expand", "recover", "backup", "restore"),
+            ("plan", "reclaim", "expand", "recover", "backup", "restore"),
         ],
         required_one_of=[("listing", "plan")],
     )

@@ -23,6 +23,7 @@ description:
 extends_documentation_fragment:
   - clusterkit.storage.attributes
   - clusterkit.storage.attributes.host
+  - clusterkit.storage.attributes.backup
   - clusterkit.storage.backup
   - clusterkit.storage.backup.copy
 attributes:
@@ -234,8 +235,7 @@ ARGUMENT_SPEC = {
         "elements": "dict",
         "required": True,
         "options": {
-            "name": {"type": "str", "required": True},
-            "namespace": {"type": "str", "default": ""},
+            **_backup_settings.VOLUME_ARGUMENTS,
             "claim": {"type": "str", "default": ""},
             "server_dir": {"type": "str", "required": True},
             "objects": {"type": "dict", "default": {}},
@@ -254,16 +254,17 @@ def main() -> None:
     retention = module.params["retention"]
     problems += settings.problems() + _backup.keep_problems(retention)
     problems += _backup.overlap_problems(volumes, settings.repository)
-    _backup_run.refuse(module, problems)
-    with _backup_run.told(module):
-        outcome = _backup_run.back_up(
+    _backup_run.carry_out(
+        module,
+        problems,
+        lambda: _backup_run.back_up(
             volumes,
             settings,
             create=module.params["create"],
             retention=retention,
             check_mode=module.check_mode,
-        )
-        _backup_run.conclude(module, outcome, created=outcome.created)
+        ),
+    )
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ extends_documentation_fragment:
   - clusterkit.storage.attributes
   - clusterkit.storage.attributes.info
   - clusterkit.storage.attributes.host
+  - clusterkit.storage.attributes.backup
   - clusterkit.storage.backup
 options:
   volumes:
@@ -126,10 +127,7 @@ ARGUMENT_SPEC = {
         "type": "list",
         "elements": "dict",
         "default": [],
-        "options": {
-            "name": {"type": "str", "required": True},
-            "namespace": {"type": "str", "default": ""},
-        },
+        "options": _backup_settings.VOLUME_ARGUMENTS,
     },
     "namespaces": {"type": "list", "elements": "str", "default": []},
     "objects": {"type": "str", "choices": ["none", "latest", "all"], "default": "none"},
@@ -140,9 +138,7 @@ def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
     settings = _backup_settings.of_arguments(module.params)
     wanted = module.params["volumes"]
-    problems = settings.problems()
-    for number, item in enumerate(wanted):
-        problems += _backup.identity_problems(f"volumes[{number}]", item)
+    problems = settings.problems() + _backup.identities_problems(wanted)
     _backup_run.refuse(module, problems)
     with _backup_run.told(module):
         found = _backup_run.listing(settings, wanted, module.params["namespaces"], objects=module.params["objects"])

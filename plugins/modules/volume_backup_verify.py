@@ -18,6 +18,7 @@ description:
 extends_documentation_fragment:
   - clusterkit.storage.attributes
   - clusterkit.storage.attributes.host
+  - clusterkit.storage.attributes.backup
   - clusterkit.storage.backup
   - clusterkit.storage.backup.copy
 attributes:
@@ -149,11 +150,7 @@ ARGUMENT_SPEC = {
         "type": "list",
         "elements": "dict",
         "default": [],
-        "options": {
-            "name": {"type": "str", "required": True},
-            "namespace": {"type": "str", "default": ""},
-            "generation": {"type": "str", "default": "latest"},
-        },
+        "options": _backup_settings.GENERATION_ARGUMENTS,
     },
     "sample": {"type": "float", "default": 5},
     "seed": {"type": "int", "no_log": False},
@@ -166,17 +163,16 @@ def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
     settings = _backup_settings.of_arguments(module.params)
     wanted = module.params["volumes"]
-    problems = settings.problems()
-    for number, item in enumerate(wanted):
-        problems += _backup.identity_problems(f"volumes[{number}]", item)
+    problems = settings.problems() + _backup.identities_problems(wanted)
     problems += [
         f"{name}: {module.params[name]:g} is not a number from 0 to 100"
         for name in ("sample", "data_subset")
         if not 0 <= module.params[name] <= 100
     ]
-    _backup_run.refuse(module, problems)
-    with _backup_run.told(module):
-        outcome = _backup_run.verify(
+    _backup_run.carry_out(
+        module,
+        problems,
+        lambda: _backup_run.verify(
             wanted,
             settings,
             sample=module.params["sample"],
@@ -184,8 +180,8 @@ def main() -> None:
             scratch=module.params["scratch"],
             seed=module.params["seed"],
             check_mode=module.check_mode,
-        )
-        _backup_run.conclude(module, outcome)
+        ),
+    )
 
 
 if __name__ == "__main__":

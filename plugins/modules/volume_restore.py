@@ -23,6 +23,7 @@ description:
 extends_documentation_fragment:
   - clusterkit.storage.attributes
   - clusterkit.storage.attributes.host
+  - clusterkit.storage.attributes.backup
   - clusterkit.storage.backup
   - clusterkit.storage.backup.copy
 attributes:
@@ -194,9 +195,7 @@ ARGUMENT_SPEC = {
         "elements": "dict",
         "required": True,
         "options": {
-            "name": {"type": "str", "required": True},
-            "namespace": {"type": "str", "default": ""},
-            "generation": {"type": "str", "default": "latest"},
+            **_backup_settings.GENERATION_ARGUMENTS,
             "server_dir": {"type": "str", "required": True},
             "share": {"type": "str"},
             "paths": {"type": "list", "elements": "str", "default": []},
@@ -212,16 +211,17 @@ def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
     settings = _backup_settings.of_arguments(module.params)
     items = module.params["volumes"]
-    _backup_run.refuse(module, settings.problems() + _restore_run.read_items(items))
-    with _backup_run.told(module):
-        outcome = _restore_run.restore(
+    _backup_run.carry_out(
+        module,
+        settings.problems() + _restore_run.read_items(items),
+        lambda: _restore_run.restore(
             items,
             settings,
             _own_folder.Places(),
             allow_open=module.params["allow_open"],
             check_mode=module.check_mode,
-        )
-        _backup_run.conclude(module, outcome)
+        ),
+    )
 
 
 if __name__ == "__main__":

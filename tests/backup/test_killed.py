@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.clusterkit.storage.plugins.module_utils import _restore_place
+from ansible_collections.clusterkit.storage.plugins.module_utils import _restore_place, _restore_stage
 
 from .world import World, difference, forked, killed, names, odd_tree, picture, seconds_of
 
@@ -101,8 +101,9 @@ def counted(work: Callable[[], Any], end: int, monkeypatch: pytest.MonkeyPatch) 
         return call
 
     def run() -> Any:
-        for name in ("exchange", "rename_to_free_name", "write_json", "write_new", "sync", "_copy_attributes"):
+        for name in ("exchange", "rename_to_free_name", "write_new", "sync", "_copy_attributes"):
             monkeypatch.setattr(_restore_place, name, dying(getattr(_restore_place, name)))
+        monkeypatch.setattr(_restore_stage, "write_json", dying(_restore_stage.write_json))
         for name in ("mkdir", "unlink", "rmdir"):
             monkeypatch.setattr(_restore_place.os, name, dying(getattr(os, name)))
         return work()

@@ -203,7 +203,7 @@ def test_retention_is_asked_for_and_spares_the_last_good_one(world: World) -> No
 def test_check_mode_copies_nothing_and_says_what_it_would(world: World) -> None:
     (world.volume / "a").write_text("four")
     outcome = world.back_up(check_mode=True)
-    assert outcome.created and outcome.changed and not (world.backup / "repository").exists()
+    assert outcome.more["created"] and outcome.changed and not (world.backup / "repository").exists()
     world.good()
     (world.volume / "b").write_text("five!")
     before = sorted(world.backup.rglob("*"))

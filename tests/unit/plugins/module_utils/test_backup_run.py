@@ -14,12 +14,17 @@ from typing import Any
 import pytest
 from ansible_collections.clusterkit.storage.plugins.module_utils import (
     _backup,
+    _backup_process,
     _backup_restic,
+    _backup_restic_call,
     _backup_rsync,
+    _backup_rsync_record,
+    _backup_rsync_store,
     _backup_run,
     _mounts,
     _restore_place,
     _restore_run,
+    _restore_stage,
 )
 from ansible_collections.clusterkit.storage.plugins.module_utils._backup import BackupError
 from ansible_collections.clusterkit.storage.plugins.module_utils._backup_process import Ended
@@ -52,7 +57,7 @@ class World:
         self.table = folder / "etab"
         self.programs = Programs(folder / "store")
         self.versions = dict(VERSIONS)
-        for module in (_backup_rsync, _backup_restic):
+        for module in (_backup_rsync, _backup_restic_call):
             monkeypatch.setattr(module, "follow", self.programs.follow)
             monkeypatch.setattr(module.subprocess, "run", self._version)
         monkeypatch.setattr(_backup_restic, "STAGES", str(folder / "stages"))
@@ -121,12 +126,12 @@ def restic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 def test_backup_listing_and_verification(world: World) -> None:
-    assert world.back_up(check_mode=True).created
+    assert world.back_up(check_mode=True).more["created"]
     first = world.back_up("pv-1", "pv-2")
-    assert first.created and first.changed and not first.problems
+    assert first.more["created"] and first.changed and not first.problems
     assert [item["files"] for item in first.items] == [2, 2]
     second = world.back_up(create=False, bandwidth=100, nice=5, ionice="idle")
-    assert not second.created and second.changed and "web/pv-1" in second.diff["after"]
+    assert not second.more["created"] and second.changed and "web/pv-1" in second.diff["after"]
     predicted = world.back_up(create=False, check_mode=True, retention={"last": 1})
     assert len(predicted.items[0]["removed"]) == 2 and predicted.items[0]["generation"] == ""
     assert [one["name"] for one in world.generations()].count("pv-1") == 2
@@ -204,7 +209,7 @@ def test_repository_that_is_not_there(world: World) -> None:
 
 def test_repository_of_a_later_release(rsync: World) -> None:
     rsync.back_up()
-    marker = Path(rsync.settings.repository) / _backup_rsync.MARKER
+    marker = Path(rsync.settings.repository) / _backup_rsync_store.MARKER
     marker.write_text('{"schema": 2}')
     with pytest.raises(BackupError, match="has schema 2; expected 1"):
         rsync.back_up()
@@ -268,6 +273,7 @@ def test_files_that_restic_cannot_read(restic: World, monkeypatch: pytest.Monkey
     assert outcome.items[0]["generation"].startswith("f" * 60)
     assert [one["complete"] for one in restic.generations()] == [True, False]
     for path in ("data/none", "/data/a"):
+        os.utime(restic.volume / "a")  # it has just been made
         restic.fail("backup", 3, json.dumps({"message_type": "error", "error": {}, "item": path}))
         (one,) = restic.back_up(create=False).items
         assert (one["vanished"], one["complete"]) == (1, True)
@@ -312,7 +318,7 @@ def test_rsync_that_cannot_be_started(rsync: World, monkeypatch: pytest.MonkeyPa
         raise FileNotFoundError(2, "No such file or directory", "ionice")
 
     monkeypatch.setattr(_backup_rsync, "follow", missing)
-    monkeypatch.setattr(_backup_restic, "follow", missing)
+    monkeypatch.setattr(_backup_restic_call, "follow", missing)
     assert "ionice: No such file or directory" in rsync.back_up().problems[0]
     with pytest.raises(BackupError, match="ionice"):
         _backup_restic.Restic(replace(rsync.settings, password="x")).generations()  # noqa: S106 - no secret
@@ -350,7 +356,7 @@ def test_locks_and_second_names(rsync: World, monkeypatch: pytest.MonkeyPatch) -
         fcntl.flock(lock, fcntl.LOCK_EX)
         descriptor = os.open(lock.name, os.O_RDWR)
         with pytest.raises(BackupError, match="busy; wait for its end"):
-            _backup_rsync.wait_for_lock(descriptor, "busy", 0.15)
+            _backup_process.wait_for_lock(descriptor, "busy", 0.15)
         os.close(descriptor)
 
 
@@ -390,7 +396,7 @@ def test_generation_that_cannot_be_removed(rsync: World, monkeypatch: pytest.Mon
     def refuse(_place: Path) -> None:
         raise PermissionError(1, "Operation not permitted", "x")
 
-    monkeypatch.setattr(_backup_rsync, "_remove", refuse)
+    monkeypatch.setattr(_backup_rsync_store, "remove", refuse)
     assert "cannot be removed: x: Operation not permitted" in rsync.back_up(retention={"last": 1}).problems[0]
 
 
@@ -400,8 +406,8 @@ def test_file_system_that_cannot_be_flushed(rsync: World, monkeypatch: pytest.Mo
         def syncfs(_descriptor: Any) -> int:
             return -1
 
-    monkeypatch.setattr(_backup_rsync.ctypes, "CDLL", lambda *_a, **_k: Libc)
-    monkeypatch.setattr(_backup_rsync.ctypes, "get_errno", lambda: 5)
+    monkeypatch.setattr(_backup_rsync_store.ctypes, "CDLL", lambda *_a, **_k: Libc)
+    monkeypatch.setattr(_backup_rsync_store.ctypes, "get_errno", lambda: 5)
     assert "Input/output error" in rsync.back_up().problems[0]
     assert rsync.generations() == []
 
@@ -416,7 +422,7 @@ def test_stage_of_restic_that_cannot_be_made(restic: World, monkeypatch: pytest.
 def test_totals_of_a_first_copy_are_counted_beside_it(rsync: World) -> None:
     state = _backup.Progress(0)
     with _backup_run.opened(str(rsync.volume)) as source:
-        _backup_rsync._count(source, state)
+        _backup_rsync_record.count(source, state)
     assert (state.total_files, state.total_bytes) == (6, 4)  # a link has the length of where it leads
 
 
@@ -545,7 +551,7 @@ def test_restored_data_that_is_not_as_recorded_stays_out(world: World, monkeypat
         return ended
 
     monkeypatch.setattr(_backup_rsync, "follow", follow)
-    monkeypatch.setattr(_backup_restic, "follow", follow)
+    monkeypatch.setattr(_backup_restic_call, "follow", follow)
     (problem,) = world.restore().problems
     assert "could not be restored as it was recorded, and the volume stays as it is: a: has 5 bytes, not 1" in problem
     assert world.content() == before and not list((world.share / ".clusterkit/restore").iterdir())
@@ -748,7 +754,7 @@ def test_stage_that_cannot_be_emptied(rsync: World, monkeypatch: pytest.MonkeyPa
         failures, problems = 1, ("x: busy",)
 
     with monkeypatch.context() as patched:
-        patched.setattr(_restore_place._tree, "remove_content", lambda _fd: Removal)
+        patched.setattr(_restore_stage._tree, "remove_content", lambda _fd: Removal)
         patched.setattr(_backup_rsync.Rsync, "resumes", False)
         assert "cannot be removed: x: busy" in world.restore().problems[0]
 
@@ -772,17 +778,17 @@ def test_project_of_a_quota_is_taken_over(monkeypatch: pytest.MonkeyPatch) -> No
 
     def ioctl(descriptor: int, request: int, buffer: Any) -> int:
         calls.append((descriptor, request, bytes(buffer)))
-        if request == _restore_place._GET_ATTRIBUTES:
-            buffer[:] = _restore_place._ATTRIBUTES.pack(0x200, 0, 0, 42, 0)
+        if request == _restore_stage._GET_ATTRIBUTES:
+            buffer[:] = _restore_stage._ATTRIBUTES.pack(0x200, 0, 0, 42, 0)
         return 0
 
-    monkeypatch.setattr(_restore_place.fcntl, "ioctl", ioctl)
-    _restore_place.take_over_project(3, 4)
-    assert calls[1] == (4, _restore_place._SET_ATTRIBUTES, _restore_place._ATTRIBUTES.pack(0x200, 0, 0, 42, 0))
+    monkeypatch.setattr(_restore_stage.fcntl, "ioctl", ioctl)
+    _restore_stage.take_over_project(3, 4)
+    assert calls[1] == (4, _restore_stage._SET_ATTRIBUTES, _restore_stage._ATTRIBUTES.pack(0x200, 0, 0, 42, 0))
     calls.clear()
 
 
 def test_lost_and_found_is_not_the_volumes() -> None:
-    assert _restore_place.kept_names("directory", mount_point=True) == ()
-    assert _restore_place.kept_names("content", mount_point=True) == (".clusterkit", "lost+found")
-    assert _restore_place.kept_names("content", mount_point=False) == (".clusterkit",)
+    assert _restore_stage.kept_names("directory", mount_point=True) == ()
+    assert _restore_stage.kept_names("content", mount_point=True) == (".clusterkit", "lost+found")
+    assert _restore_stage.kept_names("content", mount_point=False) == (".clusterkit",)

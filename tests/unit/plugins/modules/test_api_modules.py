@@ -20,17 +20,22 @@ from ansible_collections.clusterkit.storage.plugins.modules import (
     pod_recover,
     pv_info,
     pv_reclaim,
+    pv_restore,
     pvc_expand,
     storage_cluster_info,
     storage_diagnose,
     storage_plan,
+    workload_scale,
 )
 from ansible_collections.clusterkit.storage.tests.api_server import Cluster
 from ansible_collections.clusterkit.storage.tests.module_process import differing_options, run_here
 from kubernetes import config
 
 ROOT = Path(__file__).resolve().parents[4]
-API_MODULES = [pod_info, pod_recover, pv_info, pv_reclaim, pvc_expand, storage_cluster_info, storage_diagnose]
+API_MODULES = [
+    pod_info, pod_recover, pv_info, pv_reclaim, pv_restore, pvc_expand, storage_cluster_info, storage_diagnose,
+    workload_scale,
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("module", [*API_MODULES, storage_plan])

@@ -1,0 +1,91 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What rsync says while it copies, written down as the list of a generation."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO
+
+from ansible_collections.clusterkit.storage.plugins.module_utils import _backup_files
+from ansible_collections.clusterkit.storage.plugins.module_utils._backup import Progress
+from ansible_collections.clusterkit.storage.plugins.module_utils._backup_files import KnownDigests
+from ansible_collections.clusterkit.storage.plugins.module_utils._backup_settings import Result
+
+
+class Record:
+    """Writes the list of a generation while rsync copies it."""
+
+    def __init__(
+        self,
+        target: Path,
+        known: Sequence[KnownDigests],
+        sink: IO[bytes] | None,
+        result: Result,
+        state: Progress,
+    ) -> None:
+        self._target = os.fsencode(target)
+        self._known = known
+        self._sink = sink
+        self._result = result
+        self._state = state
+        self._of_inode: dict[tuple[int, int], bytes] = {}
+
+    def line(self, text: bytes) -> None:
+        told = _backup_files.told(text)
+        if told is None:
+            return
+        result = self._result
+        result.counts[_backup_files.COUNTED[told.type.decode()]] += 1
+        self._state.files += 1
+        digest = b""
+        if told.type == b"f":
+            result.bytes += told.size
+            if told.copied:
+                result.changed += 1
+                result.copied_bytes += told.size
+            digest = told.digest or (self._look_up(told) if self._sink else b"")
+        elif told.type == b"L" and self._sink:
+            digest = _backup_files.digest_of_link(self._path(told)).encode()
+        if self._sink:
+            self._sink.write(_backup_files.list_line(told, digest))
+
+    def _path(self, told: _backup_files.Told) -> bytes:
+        return os.path.join(self._target, _backup_files.unescaped(told.name))  # noqa: PTH118 - names are bytes
+
+    def _look_up(self, told: _backup_files.Told) -> bytes:
+        for known in self._known:
+            digest = known.find(told)
+            if digest:
+                return digest
+        # Another name of a file that has just been copied, or one of a killed run whose list stops before it.
+        path = self._path(told)
+        found = os.lstat(path)
+        if not stat.S_ISREG(found.st_mode):
+            return b""
+        key = (found.st_dev, found.st_ino)
+        if key not in self._of_inode:
+            self._of_inode[key] = _backup_files.digest_of(path).encode()
+        return self._of_inode[key]
+
+
+def count(source: int, state: Progress) -> None:
+    """Count what is to be copied, beside the copy."""
+    number = total = 0
+    with contextlib.suppress(OSError):
+        # Clients may put a link in the place of a directory meanwhile: fwalk notices.
+        for _path, folders, files, descriptor in os.fwalk(".", dir_fd=source):
+            number += len(folders) + len(files)
+            for name in files:
+                with contextlib.suppress(OSError):
+                    total += os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_size
+        state.total_bytes, state.total_files = total, number + 1
+
+
+def lines_of(stack: contextlib.ExitStack, path: Path) -> Iterator[bytes]:
+    with contextlib.suppress(OSError):
+        yield from stack.enter_context(path.open("rb"))
