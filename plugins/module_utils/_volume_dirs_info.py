@@ -148,6 +148,7 @@ class Listing:
             "complete": not self.problems,
             "problems": self.problems,
             "open_state": self.open_state,
+            "records": len(self.directories) + len(self.folders),
         }
 
 
@@ -380,8 +381,8 @@ def _name(number: int, look_up: Callable[[int], Any]) -> str:
 def result(listing: Listing, dest: str | None) -> dict[str, Any]:
     """What the module returns; with `dest` the records go there."""
     told: dict[str, Any] = listing.header()
-    told.pop("schema")
-    told.pop("kind")
+    for key in ("schema", "kind", "records"):
+        del told[key]
     told["counts"] = {
         "directories": len(listing.directories),
         "intents": sum(record["kind"] == "Intent" for record in listing.folders),
