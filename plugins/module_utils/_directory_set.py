@@ -26,6 +26,7 @@ class DirectorySet:
     complete: bool
     problems: list[str]
     shares: list[Record]
+    parents: frozenset[str] = frozenset()  # below the roots, whose directories were asked for, too
     directories: list[Record] = field(default_factory=list)
     intents: list[Record] = field(default_factory=list)
     quarantined: list[Record] = field(default_factory=list)
@@ -66,4 +67,6 @@ def parse(host: str, stream: Iterable[str], path: str) -> DirectorySet:
 def _header(host: str, data: Record) -> DirectorySet:
     if data.get("kind") != KIND or data.get("schema") != SCHEMA:
         raise ValueError(f"no header of kind {KIND}, schema {SCHEMA}")
-    return DirectorySet(host, data["listed_at"], data["complete"], data["problems"], data["shares"])
+    return DirectorySet(
+        host, data["listed_at"], data["complete"], data["problems"], data["shares"], frozenset(data["parents"])
+    )

@@ -18,7 +18,14 @@ from pathlib import Path
 from typing import Any
 
 SCHEMA = 1
-ACTIONS = {"reclaim": "pv_reclaim", "expand": "pvc_expand", "recover": "nfs_recover"}
+ACTIONS = {
+    "reclaim": "pv_reclaim",
+    "expand": "pvc_expand",
+    "recover": "nfs_recover",
+    "cleanup": "pv_cleanup",
+    "undelete": "pv_cleanup",
+    "purge": "volume_dirs",
+}
 _ROWS = 40
 
 
@@ -121,6 +128,15 @@ def over_limit(changes: int, max_changes: str | int | None, total: int, what: st
         return ""
     of = f", which is {allowed} of {total} volumes," if needs_total(max_changes) else ""
     return f"{changes} {what} would be changed, but max_changes is {max_changes}{of} so nothing was done"
+
+
+def ids(plan: Mapping[str, Any]) -> dict[str, dict[str, list[str]]]:
+    """By host and state the ids of the steps of volume_dirs."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for step in plan["steps"]:
+        if step["module"] == "volume_dirs":
+            found.setdefault(step["host"], {}).setdefault(step["state"], []).append(step["id"])
+    return found
 
 
 def table(plan: Mapping[str, Any]) -> list[str]:

@@ -35,9 +35,10 @@ options:
     default: []
   plan_for:
     description:
-      - Also reads what M(clusterkit.storage.storage_plan) has to know to plan this action.
+      - Also reads what M(clusterkit.storage.storage_plan) has to know to plan this action; V(cleanup) is for C(undelete)
+        and C(purge), too.
     type: str
-    choices: [reclaim, expand]
+    choices: [reclaim, expand, cleanup]
   dest:
     description:
       - A file, on the machine where the module runs, that gets the records as lines of JSON instead of the result.
@@ -50,7 +51,8 @@ notes:
     O(provisioner_state) also list on leases (coordination.k8s.io), endpoints, deployments and statefulsets (apps) of
     all namespaces. With O(plan_for=reclaim) also list on namespaces, get and list on persistentvolumeclaims of all
     namespaces, and list on pods of the namespace default; with O(plan_for=expand) list on persistentvolumeclaims and
-    storageclasses (storage.k8s.io)."
+    storageclasses (storage.k8s.io). With O(plan_for=cleanup) all of these, and list on pods, replicationcontrollers,
+    daemonsets, replicasets (apps), jobs and cronjobs (batch) of all namespaces."
   - A provisioner is V(running) if its lock (Lease or Endpoints) was renewed within 60 seconds by the clock of the API
     server; one that takes no lock, if a pod of its Deployment or StatefulSet is ready.
 seealso:
@@ -152,7 +154,7 @@ ARGUMENTS = {
     "selection": {"type": "dict", "options": _selection.ARGUMENTS},
     "provisioner_state": {"type": "bool", "default": True},
     "storage_servers": {"type": "list", "elements": "dict", "default": []},
-    "plan_for": {"type": "str", "choices": ["reclaim", "expand"]},
+    "plan_for": {"type": "str", "choices": ["reclaim", "expand", "cleanup"]},
     "dest": {"type": "path"},
 }
 

@@ -20,6 +20,7 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import
 from ansible_collections.clusterkit.storage.plugins.modules import (
     pod_info,
     pod_recover,
+    pv_cleanup,
     pv_info,
     pv_reclaim,
     pvc_expand,
@@ -30,7 +31,7 @@ from ansible_collections.clusterkit.storage.tests.api_server import Cluster
 from kubernetes import config
 
 ROOT = Path(__file__).resolve().parents[4]
-API_MODULES = [pod_info, pod_recover, pv_info, pv_reclaim, pvc_expand, storage_diagnose]
+API_MODULES = [pod_info, pod_recover, pv_cleanup, pv_info, pv_reclaim, pvc_expand, storage_diagnose]
 
 
 def run(
