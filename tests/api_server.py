@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A small Kubernetes API on the loopback, for tests that need its rules and not a cluster.
 
-What it keeps of the real one: resourceVersion and uid as preconditions (409), 404, finalizers, merge patches, the status subresource, dry
-runs, lists in pages that expire (410), selectors, watches with bookmarks that expire, and the checks of growing
-claims. What it does to requests on demand is what networks and busy servers do. Controllers are functions of the test.
+What it keeps of the real one: resourceVersion and uid as preconditions (409), 404, finalizers, merge patches, the
+status subresource, dry runs, lists in pages that expire (410), selectors, watches with bookmarks that expire, and the
+checks of growing claims. What it does to requests on demand is what networks and busy servers do. Controllers are
+functions of the test.
 """
 
 from __future__ import annotations

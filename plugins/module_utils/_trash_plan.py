@@ -25,14 +25,17 @@ _FILES: dict[str, Any] = {
     "required": True,
     "options": {"host": {"type": "str", "required": True}, "path": {"type": "path", "required": True}},
 }
+_SERVERS: dict[str, Any] = {"type": "list", "elements": "dict", "required": True}
 UNDELETE: dict[str, Any] = {
     "directories": _FILES,
+    "storage_servers": _SERVERS,
     "names": {"type": "list", "elements": "str", "required": True},
     "to_claim": {"type": "str"},
     "make_claim": {"type": "bool", "default": False},
 }
 PURGE: dict[str, Any] = {
     "directories": _FILES,
+    "storage_servers": _SERVERS,
     "retention": {"type": "str", "default": "14d"},
     "names": {"type": "list", "elements": "str", "default": []},
     "allow_now": {"type": "bool", "default": False},
@@ -60,7 +63,7 @@ class _Plan:
             action,
             cluster_uid=self.listing.cluster_uid,
             listed_at=self.listing.listed_at,
-            request=request,
+            request={**request, "storage_servers": self.given["storage_servers"]},
             steps=self.steps,
             refusals=self.refusals,
             unchanged=unchanged,
@@ -285,7 +288,9 @@ class _Purge(_Plan):
                 continue
             step = self.step(one, record, "purged", entry=record["entry"], before=f"in quarantine for {days(age)}")
             self.steps.append({**step, "after": "removed for good", "reason": record["reason"] or "its time is over"})
-        return self.make("purge", {"retention": self.given["retention"]}, young, host)
+        return self.make(
+            "purge", {"retention": self.given["retention"], "allow_now": self.given["allow_now"]}, young, host
+        )
 
     @staticmethod
     def _why_not(record: Record, protected: frozenset[str], living: set[str]) -> str:

@@ -35,8 +35,8 @@ options:
     default: []
   plan_for:
     description:
-      - Also reads what M(clusterkit.storage.storage_plan) has to know to plan this action; V(cleanup) is for C(undelete)
-        and C(purge), too.
+      - Also reads what M(clusterkit.storage.storage_plan) has to know to plan this action; V(cleanup) is for
+        C(undelete) and C(purge), too.
     type: str
     choices: [reclaim, expand, cleanup]
   dest:

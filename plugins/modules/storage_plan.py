@@ -302,6 +302,11 @@ options:
             description: The file.
             type: path
             required: true
+      storage_servers:
+        description: Which host holds which shares.
+        type: list
+        elements: dict
+        required: true
       names:
         description: Names of volumes, paths of directories, or entries in the trash; patterns, too.
         type: list
@@ -332,6 +337,11 @@ options:
             description: The file.
             type: path
             required: true
+      storage_servers:
+        description: Which host holds which shares.
+        type: list
+        elements: dict
+        required: true
       retention:
         description: For how long it must have been in quarantine.
         type: str

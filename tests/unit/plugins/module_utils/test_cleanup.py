@@ -188,7 +188,7 @@ def test_how_much_may_go(tmp_path: Path) -> None:
     plan, _classes, made = _cleanup.plan([found], own, given, mounts=[], sizes=[sized])
     assert (made.bytes, plan["bytes"]) == (2 * 2**30, 2 * 2**30)
     assert "1.0 GiB" in plan["steps"][0]["before"]
-    with pytest.raises(ValueError, match="2.0 GiB would be moved, but max_bytes is 1Gi"):
+    with pytest.raises(ValueError, match=r"2\.0 GiB would be moved, but max_bytes is 1Gi"):
         _cleanup.plan([found], own, asked(max_bytes="1Gi"), mounts=[], sizes=[sized])
     with pytest.raises(ValueError, match="not measured to its end"):
         _cleanup.plan([found], own, given, mounts=[])
@@ -196,7 +196,7 @@ def test_how_much_may_go(tmp_path: Path) -> None:
         "directories": [{"host": HOST, "path": write_directories(found, tmp_path / "dirs")}],
         "storage_servers": SERVERS,
     }
-    whole = {name: None for name in storage_plan.ARGUMENTS} | {"action": "cleanup", "host": "api"}
+    whole = dict.fromkeys(storage_plan.ARGUMENTS) | {"action": "cleanup", "host": "api"}
     request = whole | {"listing": write_listing(own, tmp_path / "volumes"), "cleanup": asked(**files)}
     with pytest.raises(ValueError, match="2 volumes and directories would be changed, but max_changes is 10%"):
         _planner.plan({**request, "max_changes": "10%"})
@@ -215,7 +215,7 @@ def test_a_host_that_did_not_tell_its_mounts_stops_the_search_for_orphans(tmp_pa
     found, own = directories("x", "y"), listing()
     mounts = tmp_path / "mounts"
     files = {"directories": [{"host": HOST, "path": write_directories(found, tmp_path / "dirs")}]}
-    whole = {name: None for name in storage_plan.ARGUMENTS} | {"action": "cleanup", "host": "api"}
+    whole = dict.fromkeys(storage_plan.ARGUMENTS) | {"action": "cleanup", "host": "api"}
     request = whole | {"listing": write_listing(own, tmp_path / "volumes")}
     request |= {"cleanup": asked(orphans=True, mounts=str(mounts), **files)}
     lines = {"name": "node1", "problem": "", "sources": ["192.0.2.10:/nfs/k8s/x", "tmpfs"]}

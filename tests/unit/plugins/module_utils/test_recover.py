@@ -414,11 +414,11 @@ def test_a_plan_is_made_of_the_files_and_checked_when_it_is_read_again(tmp_path:
     (tmp_path / "plan").write_text(_plan.write(made))
     assert _planner.plan({**files, "plan": str(tmp_path / "plan"), "listing": None}).plan == made
     with pytest.raises(ValueError, match="2 mounts and pods would be changed, but max_changes is 1"):
-        _planner.plan({**files, "max_changes": "1"}).plan
+        _planner.plan({**files, "max_changes": "1"})
     with pytest.raises(ValueError, match="for recover give a count"):
-        _planner.plan({**files, "max_changes": "10%"}).plan
+        _planner.plan({**files, "max_changes": "10%"})
     with pytest.raises(ValueError, match="recover: is needed"):
-        _planner.plan({**files, "recover": None}).plan
+        _planner.plan({**files, "recover": None})
 
 
 @pytest.mark.parametrize(
@@ -433,7 +433,7 @@ def test_a_plan_is_made_of_the_files_and_checked_when_it_is_read_again(tmp_path:
 )
 def test_what_no_node_told_is_refused(tmp_path: Path, line: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        _planner.plan(given_files(tmp_path, [line])).plan
+        _planner.plan(given_files(tmp_path, [line]))
 
 
 @pytest.mark.parametrize(
