@@ -18,5 +18,6 @@ class FilterModule:
             "directories_to_do": _cleanup_summary.to_do,
             "lease_dead_pids": _cleanup_summary.dead_pids,
             "lease_owner": _cleanup_summary.lease_owner,
+            "shares_in_use": _cleanup_summary.shares_in_use,
             "shares_of": _cleanup_summary.shares_of,
         }

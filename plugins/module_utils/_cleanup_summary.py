@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.clusterkit.storage.plugins.module_utils._shares import covers
+
 _FINE = ("changed", "unchanged")
 Result = Mapping[str, Any]
 
@@ -62,6 +64,17 @@ def shares_of(servers: Iterable[Mapping[str, Any]], host: str) -> list[str]:
             for share in one.get("shares") or []
         }
     )
+
+
+def shares_in_use(inputs: Mapping[str, Any], host: str) -> list[str]:
+    """The roots of the shares of a host in which volumes or provisioners of the inventory lie."""
+    roots = shares_of(inputs["storage_servers"], host)
+    found = set()
+    for use in inputs["uses"]:
+        fitting = [root for root in roots if use["host"] == host and covers(root, use["path"])]
+        if fitting:
+            found.add(max(fitting, key=len))
+    return sorted(found)
 
 
 def listings(hosts: Iterable[str], folder: str, name: str) -> list[dict[str, str]]:

@@ -40,13 +40,16 @@ def make(
     unchanged: int,
     host: str = "localhost",
     more: Mapping[str, Any] | None = None,
+    in_order: bool = False,
 ) -> dict[str, Any]:
     """C(steps) have item, precondition, before, after, reason, and module and host if they are not all the same.
 
-    C(more) is what else the plan says; C(notes) in it, {item, reason}, are shown too.
+    C(more) is what else the plan says; C(notes) in it, {item, reason}, are shown too. C(in_order): the steps come in the
+    order in which they are to be done, and not in that of their items.
     """
     numbered = []
-    for step in sorted(steps, key=lambda one: (str(one["item"]), str(one.get("action", "")))):
+    by_item = sorted(steps, key=lambda one: (str(one["item"]), str(one.get("action", ""))))
+    for step in steps if in_order else by_item:
         precondition = step.get("precondition") or {}
         if not precondition or not all(precondition.values()):
             raise ValueError(f"step on {step['item']} has no precondition")

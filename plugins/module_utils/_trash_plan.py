@@ -68,6 +68,7 @@ class _Plan:
             refusals=self.refusals,
             unchanged=unchanged,
             host=host,
+            in_order=True,
             more={"changes": sum(1 for step in self.steps if step["module"] == "volume_dirs")},
         )
 
