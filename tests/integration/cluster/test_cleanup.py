@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -171,7 +172,7 @@ class Volumes:
         (self.disk.own / "data/file").write_text("of the whole export\n")
         shutil.rmtree(self.disk.share / "own")
         self.go = {*names, "whole"}
-        self.classes["team"] = "parent"
+        self.classes |= {"team": "parent", "own/data": "shared"}
         # Released as well, but not to go.
         self.cluster.namespace("vault", **{"storage.clusterkit/protected": "true"})
         for number in range(2):
@@ -210,6 +211,8 @@ class Volumes:
         header, *records = [json.loads(line) for line in file.read_text().splitlines()]
         records = [one for one in records if one.get("name") in names]
         header |= {"cluster_uid": OTHER_CLUSTER, "records": len(records), "total": len(records)}
+        # The run would ask that cluster after it has listed the directories.
+        header["listed_at"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 3600))
         file.write_text("".join(f"{json.dumps(one)}\n" for one in [header, *records]))
         for name in names:
             self.cluster.done("DELETE", f"/api/v1/persistentvolumes/{name}")
@@ -234,7 +237,7 @@ def test_sixty_volumes_are_told_apart_cleaned_up_and_brought_back(empty: Cluster
         "cleanup_exclude": "keep-*",
         "cleanup_orphans": True,
         "cleanup_archives": True,
-        "cleanup_other_listings": str(world.listing),
+        "cleanup_other_listings": [str(world.listing)],
         "cleanup_max_changes": "100%",
         "cleanup_report": str(report),
         "cleanup_plan_dest": str(plan),
