@@ -26,7 +26,7 @@ from typing import Any
 from ansible_collections.clusterkit.storage.plugins.module_utils._directory_set import DirectorySet
 from ansible_collections.clusterkit.storage.plugins.module_utils._listing import Listing
 from ansible_collections.clusterkit.storage.plugins.module_utils._own_folder import seconds_of
-from ansible_collections.clusterkit.storage.plugins.module_utils._server_map import Place, ServerMap
+from ansible_collections.clusterkit.storage.plugins.module_utils._server_map import Place, ServerMap, plain
 from ansible_collections.clusterkit.storage.plugins.module_utils._volume_dirs_conduct import first_below
 from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import Volume
 
@@ -44,7 +44,10 @@ _NFS_CSI = "nfs.csi.k8s.io"
 
 @dataclass(frozen=True)
 class Use:
-    """Somebody who mounts a directory without a PersistentVolume: a pod, a workload, a host."""
+    """Somebody who mounts a directory without a PersistentVolume: a pod, a workload, a host.
+
+    Without C(server) it is a path on any host, the servers included.
+    """
 
     who: str
     server: str
@@ -144,8 +147,8 @@ class _Classifier:
 
     def run(self) -> Classified:
         self._place_volumes()
-        self._place_uses()
         self._find_kept()
+        self._place_uses()
         self._find_twins()
         for one in self._sets:
             self._look_for_missing(one)
@@ -180,9 +183,9 @@ class _Classifier:
                     self.result.placed[volume.uid] = (volume, place)
 
     def _note_stranger(self, who: str, server: str | None, path: str | None) -> None:
-        if server in self._rules.foreign_servers:
-            return
         host = self._servers.host(server or "")
+        if host is None and server in self._rules.foreign_servers:
+            return
         self._strange.append(
             (
                 host,
@@ -194,6 +197,11 @@ class _Classifier:
     def _place_uses(self) -> None:
         self._used: dict[str, dict[str, str]] = {}
         for use in self._uses or ():
+            if not use.server:
+                for host, roots in self._roots.items():
+                    if any(use.path.startswith(f"{root.rstrip('/')}/") for root in roots):
+                        self._used.setdefault(host, {}).setdefault(plain(use.path), use.who)
+                continue
             place = self._servers.find(use.server, use.path)
             if place is not None:
                 self._used.setdefault(place.host, {}).setdefault(place.directory, use.who)
@@ -243,13 +251,19 @@ class _Classifier:
         there = {record["path"] for record in one.directories} | {share["path"] for share in one.shares}
         roots = {share["path"]: share for share in one.shares}
         self._doubts: dict[str, str] = {}
+        self._lost: dict[str, str] = {}  # names of directories that are not there, and their volumes
+        counted: dict[str, list[int]] = {share: [0, 0] for share in roots}
         for (host, path), users in self._users.items():
-            if host != one.host or path in there:
+            if host != one.host:
                 continue
             for volume, cluster in users:
                 place = self._servers.find(volume.server, volume.path)
                 if place is None or place.share not in roots:
                     continue
+                counted[place.share][path in there] += 1
+                if path in there:
+                    continue
+                self._lost[path.rpartition("/")[2]] = volume.name
                 first = path[len(place.share.rstrip("/")) + 1 :].partition("/")[0]
                 top = f"{place.share.rstrip('/')}/{first}"
                 above = path.rpartition("/")[0]
@@ -264,6 +278,14 @@ class _Classifier:
                         f"the directory of volume {volume.name}, {path}, is not there, or is a link that leads to "
                         "another directory"
                     )
+
+        for share, (missing, found) in counted.items():
+            if missing and not found:
+                self._doubts.setdefault(
+                    share,
+                    f"of {missing} volumes in it not one directory is there: is its disk mounted, and is it right in "
+                    "storage_servers?"
+                )
 
     # What it is ---------------------------------------------------------------------------------------
 
@@ -383,6 +405,8 @@ class _Classifier:
         path, now = record["path"], seconds_of(one.listed_at)
         if record["mount_point"]:
             return "is a mount point"
+        if path.rpartition("/")[2] in self._lost:
+            return f"has the name of the directory of volume {self._lost[path.rpartition('/')[2]]}, which is missing"
         youngest = max(time for time in (record["ctime"], record["birthtime"]) if time is not None)
         if now - youngest < ORPHAN_SECONDS:
             return "was made or changed within the last 24 hours"

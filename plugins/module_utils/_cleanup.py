@@ -130,7 +130,7 @@ def check_listing(listing: Listing) -> None:
 def pod_uses(listings: Iterable[Listing]) -> list[Use]:
     """Who mounts NFS in clusters without a volume; provisioners, which mount the root of their share, left out."""
     return [
-        Use(one["who"], one["server"], one["path"])
+        Use(one["who"], one["server"] or "", one["path"])
         for listing in listings
         for one in listing.uses or ()
         if not one["provisioner"]

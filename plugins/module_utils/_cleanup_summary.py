@@ -135,11 +135,11 @@ def to_do(plan: Mapping[str, Any], removed: Result, host: str, state: str, waits
     return own + list((told or {}).get(host, []))
 
 
-def problems(results: Mapping[str, Sequence[Result]]) -> list[str]:
-    """What failed where, in words. C(results): by host, what modules returned."""
+def problems(results: Mapping[str, Mapping[str, Result]]) -> list[str]:
+    """What failed where, in words. C(results): by host and state, what modules returned."""
     return [
-        f"{host}: {one.get('msg') or 'failed'}"
+        f"{host}, {state}: {one.get('msg') or 'failed'}"
         for host, found in results.items()
-        for one in found
+        for state, one in found.items()
         if one.get("failed") or one.get("unreachable")
     ]

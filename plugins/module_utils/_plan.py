@@ -44,8 +44,8 @@ def make(
 ) -> dict[str, Any]:
     """C(steps) have item, precondition, before, after, reason, and module and host if they are not all the same.
 
-    C(more) is what else the plan says; C(notes) in it, {item, reason}, are shown too. C(in_order): the steps come in the
-    order in which they are to be done, and not in that of their items.
+    C(more) is what else the plan says; C(notes) in it, {item, reason}, are shown too. C(in_order): the steps come in
+    the order in which they are to be done, and not in that of their items.
     """
     numbered = []
     by_item = sorted(steps, key=lambda one: (str(one["item"]), str(one.get("action", ""))))

@@ -28,6 +28,7 @@ def read(api: Api) -> list[dict[str, Any]]:
 
     C(provisioner): the name of one that mounts the root of its share to make and remove directories there; it uses
     none of them itself. None for all others. C(claim): what a provisioner mounts by a claim, as namespace/name.
+    Without a server, C(path) is a directory of whichever node the pod runs on (hostPath).
     """
     found: dict[tuple[str | None, ...], str] = {}
     for kind, path, way in _SOURCES:
@@ -57,9 +58,11 @@ def mounted(item: Mapping[str, Any], way: Sequence[str]) -> list[tuple[str | Non
     provisioner = names[0] if names else None
     found: list[tuple[str | None, ...]] = []
     for volume in spec.get("volumes") or []:
-        nfs, claim = volume.get("nfs"), volume.get("persistentVolumeClaim")
+        nfs, claim, host = (volume.get(name) for name in ("nfs", "persistentVolumeClaim", "hostPath"))
         if nfs:
             found.append((nfs.get("server") or "", nfs.get("path") or "", None, provisioner))
+        elif host and host.get("path"):
+            found.append((None, host["path"], None, None))
         elif claim and provisioner:
             found.append((None, None, f"{item['metadata']['namespace']}/{claim['claimName']}", provisioner))
     return found

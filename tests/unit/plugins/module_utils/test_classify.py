@@ -154,6 +154,24 @@ def test_who_mounts_without_a_volume_keeps_what_he_mounts(path: str) -> None:
     assert (kinds(result)["x"] == "orphan") is (path == "/nfs/k8s")
 
 
+@pytest.mark.parametrize(("path", "kind"), [("x", "foreign"), ("x/in/", "foreign"), ("y", "orphan"), ("", "orphan")])
+def test_a_pod_with_a_path_of_its_host_may_run_on_the_server(path: str, kind: str) -> None:
+    result = judged(directories("x"), listing(), uses=[Use("Pod shop/web", "", f"{SHARE}/{path}".rstrip("/"))])
+    assert kinds(result) == {"x": kind}
+
+
+def test_where_volumes_are_missing_orphans_are_looked_at_twice() -> None:
+    found = directories("x", "y", "team", "team/lost", parents=["team"])
+    own = listing(volume("v", "away/lost"), volume("y"), volume("z", "team/z"))
+    assert kinds(judged(found, own)) == {"x": "foreign", "y": "released", "team": "parent", "team/lost": "foreign"}
+    result = judged(directories("x", "lost"), listing(volume("lost", "away/lost"), volume("x")))
+    assert kinds(result) == {"x": "released", "lost": "foreign"}
+    assert "has the name of the directory of volume lost" in reasons(result)["lost"]
+    result = judged(directories("x", "y"), listing(volume("v"), volume("w")))
+    assert kinds(result) == {"x": "foreign", "y": "foreign"}
+    assert "of 2 volumes in it not one directory is there" in reasons(result)["x"]
+
+
 def test_without_knowing_the_users_nothing_is_an_orphan() -> None:
     result = classify([directories("x", "archived-y")], [listing()], MAP, None, Rules())
     assert kinds(result) == {"x": "foreign", "archived-y": "archived"}

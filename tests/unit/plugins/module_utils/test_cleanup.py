@@ -356,6 +356,8 @@ def test_mounts_without_a_volume_are_read_from_pods_and_workloads() -> None:
     item["spec"] = {"template": {"spec": pods(inline, claim, name="p")}}
     way = ("spec", "template", "spec")
     assert _uses.mounted(item, way) == [("s", "/a", None, "p"), (None, None, "shop/root", "p")]
+    item["spec"] = pods({"hostPath": {"path": "/srv/k8s/x"}}, {"emptyDir": {}})
+    assert _uses.mounted(item, ("spec",)) == [(None, "/srv/k8s/x", None, None)]
     assert _uses.mounted({"metadata": {}, "spec": None}, way) == []
 
 

@@ -87,8 +87,8 @@ def test_mounts_and_problems() -> None:
         ("n2", "unreachable", []),
         ("n3", "no answer", []),
     ]
-    results = {"h": [{"failed": True, "msg": "no"}, {}], "i": [{"unreachable": True}]}
-    assert FILTERS["directories_problems"](results) == ["h: no", "i: failed"]
+    results = {"h": {"closed": {"failed": True, "msg": "no"}, "purged": {}}, "i": {"purged": {"unreachable": True}}}
+    assert FILTERS["directories_problems"](results) == ["h, closed: no", "i, purged: failed"]
 
 
 def test_the_lease_is_taken_over_from_processes_of_this_controller_that_have_ended(
