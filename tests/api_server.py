@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A small Kubernetes API on the loopback, for tests that need its rules and not a cluster.
 
-What it keeps of the real one: resourceVersion as precondition (409), 404, creation, merge patches, the status
-subresource, dry runs, lists in pages that expire (410), selectors, watches with bookmarks that expire, and the checks
-of growing claims. What it does to requests on demand is what networks and busy servers do. Controllers are functions of
-the test.
+What it keeps of the real one: resourceVersion and uid as preconditions (409), 404, creation, finalizers, merge patches,
+the status subresource, dry runs, lists in pages that expire (410), selectors, watches with bookmarks that expire, and the
+checks of growing claims. What it does to requests on demand is what networks and busy servers do. Controllers are
+functions of the test.
 """
 
 from __future__ import annotations
@@ -84,11 +84,13 @@ class Cluster:
             self.oldest = 0  # changes up to this one are not known any more
             self.pages: dict[str, list[Thing]] = {}
             self.effects: list[Effect] = []
+            self.deleted: list[Key] = []  # that were asked to go, and may
             self.asked: list[str] = []  # "METHOD /path?query"
             # To be replaced by tests. What happens to a request; what others do before a patch is judged; what
             # controllers make of each change.
             self.fate: Callable[[str, str], str] = lambda _method, _path: ""
             self.before_patch: Callable[[Key], object] = lambda _key: None
+            self.before_delete: Callable[[Key], object] = lambda _key: None
             self.controller: Callable[[Key], object] = lambda _key: None
             self.add("namespaces", "kube-system")
 
@@ -218,6 +220,26 @@ class Cluster:
             if before["status"]["phase"] != "Bound" or not known or not known.get("allowVolumeExpansion"):
                 raise RefusedError(403, "only a bound pvc can be resized, if its storageclass supports it")
 
+    def delete(self, key: Key, body: Thing) -> Thing:
+        """As the API server does: an object with finalizers stays until they are gone."""
+        with self._changed:
+            self.before_delete(key)
+            before = self.read(*key)
+            wanted = body.get("preconditions", {})
+            for field in ("resourceVersion", "uid"):
+                if wanted.get(field) is not None and wanted[field] != before["metadata"][field]:
+                    raise RefusedError(409, f"Precondition failed: {field} in precondition")
+            if body.get("dryRun"):
+                return before
+            self.deleted.append(key)
+            if before["metadata"].get("finalizers"):
+                self._store(
+                    "MODIFIED", key, merged(before, {"metadata": {"deletionTimestamp": "2026-03-01T12:00:00Z"}})
+                )
+            else:
+                self.remove(key[0], key[2], key[1])
+            return before
+
     def list_page(self, resource: str, namespace: str, query: Mapping[str, str]) -> Thing:
         with self._changed:
             begun = query.get("continue")
@@ -292,6 +314,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._handle()
 
+    def do_DELETE(self) -> None:
+        self._handle()
+
     def _handle(self) -> None:
         data = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         self.cluster.asked.append(f"{self.command} {self.path}")
@@ -326,6 +351,8 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command == "PATCH":
             key = (resource, namespace, name)
             return self.cluster.patch(key, subresource, body, dry_run=query.get("dryRun") == "All")
+        if self.command == "DELETE":
+            return self.cluster.delete((resource, namespace, name), body)
         if self.command == "POST":
             key = (resource, namespace, body["metadata"]["name"])
             return self.cluster.create(key, body, dry_run=query.get("dryRun") == "All")

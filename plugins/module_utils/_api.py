@@ -35,9 +35,7 @@ with contextlib.suppress(ImportError):  # told by ApiModule
 T = TypeVar("T")
 R = TypeVar("R")
 
-_CONTENT_TYPES = {
-    "PATCH": "application/merge-patch+json", "DELETE": "application/json", "POST": "application/json",
-}  # fmt: skip
+_CONTENT_TYPES = {"POST": "application/json", "PATCH": "application/merge-patch+json", "DELETE": "application/json"}
 PAGE = 500
 _RETRIED = {429, 500, 502, 503, 504}
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 10.0
@@ -120,9 +118,9 @@ class Api:
         return answer
 
     def create(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Make an object in the collection at C(path); in check mode the server judges it without keeping it.
+        """Make an object; in check mode the server judges it without keeping it.
 
-        C(conflict): there is one of that name; it may be this one, if the first answer was lost.
+        C(conflict): there is one of this name, which may be ours if the answer to an earlier try was lost.
         """
         query = {"dryRun": "All"} if self.dry_run else {}
         sent = json.dumps(body).encode()

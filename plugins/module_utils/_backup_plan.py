@@ -10,6 +10,7 @@ from typing import Any
 
 from ansible_collections.clusterkit.storage.plugins.module_utils import _plan
 from ansible_collections.clusterkit.storage.plugins.module_utils._listing import Listing
+from ansible_collections.clusterkit.storage.plugins.module_utils._server_map import ServerMap
 from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import Volume
 from ansible_collections.clusterkit.storage.plugins.module_utils._workloads import Users
 
@@ -104,7 +105,7 @@ def place_problem(volume: Volume) -> str:
 
 def _decide(volume: Volume, objects: Objects, users: Users, given: Mapping[str, Any]) -> Item | str:
     """The step, or why there is none."""
-    place = volume.place(given["storage_servers"])
+    place = ServerMap(given["storage_servers"]).find(volume.server, volume.path)
     if place is None:
         return place_problem(volume)
     namespace, claim = volume.claim[:2] if volume.claim else ("", "")

@@ -23,6 +23,7 @@ from ansible_collections.clusterkit.storage.plugins.module_utils import (
 from ansible_collections.clusterkit.storage.plugins.module_utils._api import Api, ApiError, path_of
 from ansible_collections.clusterkit.storage.plugins.module_utils._changes import BAD, Item, Outcome
 from ansible_collections.clusterkit.storage.plugins.module_utils._expand import Growth, name_of
+from ansible_collections.clusterkit.storage.plugins.module_utils._server_map import ServerMap
 from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import Volume
 
 # Three are enough unless somebody works against it.
@@ -40,8 +41,9 @@ class Cluster:
 
 def read(api: Api, servers: Sequence[Mapping[str, Any]]) -> Cluster:
     volumes = api.list_all(_volume_set.VOLUMES, Volume.of).items
+    known = ServerMap(servers)
     for one in volumes if servers else ():
-        one.place_in(servers)
+        one.place_in(known)
     return Cluster({one.name: one for one in volumes}, _listing.read_claims(api), _listing.read_classes(api))
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.clusterkit.storage.plugins.module_utils import _volume_set, _workloads
+from ansible_collections.clusterkit.storage.plugins.module_utils import _uses, _volume_set, _workloads
 from ansible_collections.clusterkit.storage.plugins.module_utils._api import Api, path_of
 from ansible_collections.clusterkit.storage.plugins.module_utils._files import replace_file
 from ansible_collections.clusterkit.storage.plugins.module_utils._reclaim import Facts
@@ -41,6 +41,7 @@ class Listing:
     objects: list[dict[str, Any]] = field(default_factory=list)  # volumes, claims and classes as the API gives them
     pods: list[dict[str, Any]] = field(default_factory=list)  # that mount claims
     workloads: list[dict[str, Any]] = field(default_factory=list)
+    uses: list[dict[str, Any]] | None = None  # who mounts NFS without a volume; None if nobody asked
 
     @property
     def more(self) -> list[dict[str, Any]]:
@@ -76,6 +77,12 @@ def read(
             listing.classes = read_classes(api)
         listing.pods = _workloads.read_users(api)
         listing.workloads = _workloads.read_workloads(api)
+    elif plan_for == "cleanup":
+        listing.claims = read_claims(api)
+        listing.classes = read_classes(api)
+        claims = {(one["namespace"], one["name"]): one["uid"] for one in listing.claims}
+        listing.facts = Facts(_volume_set.protected_namespaces(api), claims, _volume_set.recycled_now(api))
+        listing.uses = _uses.read(api)
     return listing
 
 
@@ -127,7 +134,8 @@ def claim_record(item: Mapping[str, Any]) -> dict[str, Any]:
 def read_classes(api: Api) -> dict[str, Any]:
     def entry(item: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         expands = bool(item.get("allowVolumeExpansion"))
-        return item["metadata"]["name"], {"provisioner": item["provisioner"], "allow_volume_expansion": expands}
+        about = {"provisioner": item["provisioner"], "allow_volume_expansion": expands}
+        return item["metadata"]["name"], {**about, "parameters": item.get("parameters") or {}}
 
     return dict(api.list_all(CLASSES, entry).items)
 
@@ -164,6 +172,7 @@ def lines(listing: Listing) -> Iterator[str]:
         "total": listing.total,
         "records": len(listing.volumes) + len(listing.more),
         "storage_classes": listing.classes,
+        "uses": listing.uses,
     }
     if listing.facts:
         header["protected_namespaces"] = sorted(listing.facts.protected)
@@ -232,5 +241,5 @@ def _header(data: Mapping[str, Any]) -> Listing:
             {(namespace, name): uid for namespace, name, uid in data["live_claims"]},
             frozenset(data["recycled"]),
         )
-    listing.classes = data["storage_classes"]
+    listing.classes, listing.uses = data["storage_classes"], data["uses"]
     return listing

@@ -19,9 +19,15 @@ from typing import Any
 
 SCHEMA = 1
 ACTIONS = {
-    "reclaim": "pv_reclaim", "expand": "pvc_expand", "recover": "nfs_recover", "backup": "volume_backup",
+    "reclaim": "pv_reclaim",
+    "expand": "pvc_expand",
+    "recover": "nfs_recover",
+    "backup": "volume_backup",
     "restore": "volume_restore",
-}  # fmt: skip
+    "cleanup": "pv_cleanup",
+    "undelete": "pv_cleanup",
+    "purge": "volume_dirs",
+}
 _ROWS = 40
 
 
@@ -36,13 +42,16 @@ def make(
     unchanged: int,
     host: str = "localhost",
     more: Mapping[str, Any] | None = None,
+    in_order: bool = False,
 ) -> dict[str, Any]:
     """C(steps) have item, precondition, before, after, reason, and module and host if they are not all the same.
 
-    C(more) is what else the plan says; C(notes) in it, {item, reason}, are shown too.
+    C(more) is what else the plan says; C(notes) in it, {item, reason}, are shown too. C(in_order): the steps come in
+    the order in which they are to be done, and not in that of their items.
     """
     numbered = []
-    for step in sorted(steps, key=lambda one: (str(one["item"]), str(one.get("action", "")))):
+    by_item = sorted(steps, key=lambda one: (str(one["item"]), str(one.get("action", ""))))
+    for step in steps if in_order else by_item:
         precondition = step.get("precondition") or {}
         if not precondition or not all(precondition.values()):
             raise ValueError(f"step on {step['item']} has no precondition")
@@ -124,6 +133,15 @@ def over_limit(changes: int, max_changes: str | int | None, total: int, what: st
         return ""
     of = f", which is {allowed} of {total} volumes," if needs_total(max_changes) else ""
     return f"{changes} {what} would be changed, but max_changes is {max_changes}{of} so nothing was done"
+
+
+def ids(plan: Mapping[str, Any]) -> dict[str, dict[str, list[str]]]:
+    """By host and state the ids of the steps of volume_dirs."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for step in plan["steps"]:
+        if step["module"] == "volume_dirs":
+            found.setdefault(step["host"], {}).setdefault(step["state"], []).append(step["id"])
+    return found
 
 
 def table(plan: Mapping[str, Any]) -> list[str]:

@@ -18,7 +18,8 @@ from typing import Any
 from ansible_collections.clusterkit.storage.plugins.module_utils import _backup, _plan
 from ansible_collections.clusterkit.storage.plugins.module_utils._backup_plan import place_problem
 from ansible_collections.clusterkit.storage.plugins.module_utils._listing import Listing
-from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import PROVISIONED_BY, Place, Volume
+from ansible_collections.clusterkit.storage.plugins.module_utils._server_map import Place, ServerMap
+from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import PROVISIONED_BY, Volume
 from ansible_collections.clusterkit.storage.plugins.module_utils._workloads import Users
 
 RECORDED, RETAIN = "recorded", "Retain"
@@ -166,6 +167,7 @@ class _Cluster:
             raise ValueError("the listing is not of all volumes; make it without a selection, with plan_for: restore")
         self._given = given
         self._servers = given["storage_servers"]
+        self._map = ServerMap(self._servers)
         self._volumes = {one.name: one for one in listing.volumes}
         self._claims = {(one["namespace"], one["name"]): one for one in listing.claims}
         self._classes = listing.classes
@@ -187,7 +189,7 @@ class _Cluster:
         volume = Volume.of(target) if there is None else there
         self._check_volume(volume, there, namespace, claim, is_new=is_new)
         claimed = self._check_claim(namespace, claim, volume.name) if claim else None
-        place = volume.place(self._servers)
+        place = self._map.find(volume.server, volume.path)
         if place is None:
             raise _RefusedError(place_problem(volume))
         self._check_place(volume, place)
@@ -279,7 +281,7 @@ class _Cluster:
         for other in self._volumes.values():
             if other.name == volume.name:
                 continue
-            found = other.place(self._servers)
+            found = self._map.find(other.server, other.path)
             if found is None or found.host != place.host:
                 continue
             here, there = f"{place.directory}/", f"{found.directory}/"

@@ -142,7 +142,7 @@ def read_request(given: Mapping[str, Any], *, check_mode: bool = False) -> Reque
     chosen = [
         (number, step)
         for number, step in enumerate(raw)
-        if not plan or (step.get("module") == "volume_dirs" and step.get("state") == given["state"])
+        if not plan or _is_for(step, given["state"], named=given["only"] is not None)
     ]
     if given["only"] is not None:
         wanted = set(given["only"])
@@ -179,6 +179,18 @@ def read_request(given: Mapping[str, Any], *, check_mode: bool = False) -> Reque
         check_mode=check_mode,
         plan_id=plan.get("id"),
     )
+
+
+def _is_for(step: Mapping[str, Any], state: str, *, named: bool) -> bool:
+    """Whether a step of a plan is meant.
+
+    A volume's directory is one step, of which the intent is the beginning, and its withdrawal another end. Neither is
+    done to all that a plan holds, but only to what is named.
+    """
+    if step.get("module") != "volume_dirs":
+        return False
+    also = {"intended": ("quarantined",), "closed": ("quarantined", "restored")}.get(state, ())
+    return step.get("state") == state or bool(named and step.get("volume") and step.get("state") in also)
 
 
 def load_plan(path: str) -> dict[str, Any]:

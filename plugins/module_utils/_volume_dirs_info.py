@@ -131,6 +131,7 @@ class Listing:
     """What was found. It is complete when every share and every parent could be read."""
 
     shares: list[dict[str, Any]] = field(default_factory=list)
+    parents: list[str] = field(default_factory=list)  # whose directories were asked for
     directories: list[tuple[str, str, Facts]] = field(default_factory=list)  # share, path
     folders: list[dict[str, Any]] = field(default_factory=list)  # Intent and Quarantined
     listed_at: str = ""
@@ -144,10 +145,12 @@ class Listing:
             "schema": SCHEMA,
             "kind": KIND,
             "shares": self.shares,
+            "parents": self.parents,
             "listed_at": self.listed_at,
             "complete": not self.problems,
             "problems": self.problems,
             "open_state": self.open_state,
+            "records": len(self.directories) + len(self.folders),
         }
 
 
@@ -155,7 +158,7 @@ def read(given: Mapping[str, Any], places: Places) -> Listing:
     """List what the arguments ask for. Raises ValueError when they make no sense, or a share cannot be read at all."""
     if given["open_state"] and not given["only_for"]:
         raise ValueError("only_for: open_state walks whole trees, so name the directories that it is wanted for")
-    listing = Listing(listed_at=timestamp(places.now()))
+    listing = Listing(listed_at=timestamp(places.now()), parents=list(given["parents"]))
     mounts = _mounts.read()
     points = {mount.path for mount in mounts.mounts}
     exported = _own_folder.exported_paths(places.table)
@@ -380,8 +383,8 @@ def _name(number: int, look_up: Callable[[int], Any]) -> str:
 def result(listing: Listing, dest: str | None) -> dict[str, Any]:
     """What the module returns; with `dest` the records go there."""
     told: dict[str, Any] = listing.header()
-    told.pop("schema")
-    told.pop("kind")
+    for key in ("schema", "kind", "records", "parents"):
+        del told[key]
     told["counts"] = {
         "directories": len(listing.directories),
         "intents": sum(record["kind"] == "Intent" for record in listing.folders),

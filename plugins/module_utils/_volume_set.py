@@ -11,6 +11,7 @@ from typing import Any
 
 from ansible_collections.clusterkit.storage.plugins.module_utils import _controllers, _selection
 from ansible_collections.clusterkit.storage.plugins.module_utils._api import Api, ApiError, path_of
+from ansible_collections.clusterkit.storage.plugins.module_utils._server_map import ServerMap
 from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import Volume, seconds_since
 
 PROTECTED = "storage.clusterkit/protected"
@@ -45,8 +46,9 @@ def read_selected(
     volumes: list[Volume] = listing.items
     if provisioner_state or selection.asks_for_provisioners:
         add_provisioner_states(api, volumes)
+    known = ServerMap(servers)
     for volume in volumes if servers else ():
-        volume.place_in(servers)
+        volume.place_in(known)
     chosen = [one for one in volumes if selection.fits(one, listing.date)]
     chosen.sort(key=lambda one: one.name)
     return VolumeSet(chosen, selection.is_empty, listing.date, listing.resource_version)

@@ -8,11 +8,11 @@ import datetime
 import functools
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Optional, TypeVar
+from collections.abc import Iterable, Mapping
+from typing import Any, Optional, TypeVar
 
-from ansible_collections.clusterkit.storage.plugins.module_utils import _addresses, _quantity
-from ansible_collections.clusterkit.storage.plugins.module_utils._shares import covers
+from ansible_collections.clusterkit.storage.plugins.module_utils import _quantity
+from ansible_collections.clusterkit.storage.plugins.module_utils._server_map import ServerMap
 
 SCHEMA = 1
 PROVISIONED_BY = "pv.kubernetes.io/provisioned-by"
@@ -35,14 +35,6 @@ def _shared(text: Text) -> Text:
 
 # Thousands of volumes have a handful of sizes.
 _bytes = functools.lru_cache(maxsize=1024)(_quantity.to_bytes)
-
-
-class Place(NamedTuple):
-    """Where the directory of a volume is."""
-
-    host: str  # of the inventory
-    share: str  # as the host sees it
-    directory: str
 
 
 class Volume:
@@ -92,14 +84,8 @@ class Volume:
         server, path = None, None
         if nfs:
             server, path = nfs.get("server"), nfs.get("path")
-        elif csi and csi.get("driver") == _NFS_CSI and attributes.get("server"):
-            server = attributes["server"]
-            path = (
-                "/".join(
-                    filter(None, [attributes.get("share", "").rstrip("/"), attributes.get("subDir", "").strip("/")])
-                )
-                or "/"
-            )
+        elif csi and csi.get("driver") == _NFS_CSI:
+            server, path = _csi_place(csi, attributes)
         reference = spec.get("claimRef")
         phase = _shared(status.get("phase") or "Pending")
         self = cls()
@@ -178,27 +164,25 @@ class Volume:
     def is_dynamic(self) -> bool:
         return PROVISIONED_BY in self.annotations
 
-    def place(self, servers: Sequence[Mapping[str, Any]]) -> Place | None:
-        """Find the entry of storage_servers that holds the volume, and the directory there."""
-        if not self.server or not self.path or ".." in self.path.split("/"):
-            return None
-        known = {one["name"]: [one["name"], *(one.get("addresses") or [])] for one in servers}
-        owners = _addresses.owners(self.server, known)
-        if len(owners) != 1:
-            return None
-        entries = [(one, share) for one in servers if one["name"] == owners[0] for share in one.get("shares") or []]
-        for entry, share in sorted(entries, key=lambda pair: len(pair[1]["client_path"]), reverse=True):
-            if covers(share["client_path"], self.path):
-                below = self.path[len(share["client_path"].rstrip("/")) :]
-                directory = share["server_path"].rstrip("/") + below or "/"
-                return Place(entry.get("host") or entry["name"], share["server_path"], directory)
-        return None
+    def place_in(self, servers: ServerMap) -> None:
+        """Find the share that holds the volume, and the directory on its host."""
+        place = servers.find(self.server, self.path)
+        if place is not None:
+            self.share, self.server_dir = place.share, place.directory
 
-    def place_in(self, servers: Sequence[Mapping[str, Any]]) -> None:
-        """Fill in share and directory."""
-        found = self.place(servers)
-        if found:
-            self.share, self.server_dir = found.share, found.directory
+
+def _csi_place(csi: Mapping[str, Any], attributes: Mapping[str, str]) -> tuple[str | None, str | None]:
+    """Server and path of a volume of csi-driver-nfs, which reads its attributes without regard to case.
+
+    What it makes itself has C(subdir) among them and, in any release, the third part of its handle. A name that is
+    filled in by each node that mounts the volume says nothing about where the data lies.
+    """
+    told = {key.lower(): value for key, value in attributes.items()}
+    handle = (csi.get("volumeHandle") or "").split("#")
+    below = (told.get("subdir") or (handle[2] if len(handle) > 2 else "")).strip("/")
+    share = told.get("share", "").rstrip("/")
+    path = None if "${" in f"{share}{below}" else "/".join(filter(None, [share, below])) or "/"
+    return told.get("server") or None, path if not path or path.startswith("/") else f"/{path}"
 
 
 _PLAIN = (

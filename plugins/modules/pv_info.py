@@ -35,9 +35,10 @@ options:
     default: []
   plan_for:
     description:
-      - Also reads what M(clusterkit.storage.storage_plan) has to know to plan this action.
+      - Also reads what M(clusterkit.storage.storage_plan) has to know to plan this action; V(cleanup) is for
+        C(undelete) and C(purge), too.
     type: str
-    choices: [reclaim, expand, backup, restore]
+    choices: [reclaim, expand, backup, restore, cleanup]
   dest:
     description:
       - A file, on the machine where the module runs, that gets the records as lines of JSON instead of the result.
@@ -51,7 +52,9 @@ notes:
     all namespaces. With O(plan_for=reclaim) also list on namespaces, get and list on persistentvolumeclaims of all
     namespaces, and list on pods of the namespace default; with O(plan_for=expand) list on persistentvolumeclaims and
     storageclasses (storage.k8s.io), and with O(plan_for=backup) and O(plan_for=restore) also list on pods, deployments
-    and statefulsets of all namespaces."
+    and statefulsets of all namespaces. With O(plan_for=cleanup) all that O(plan_for=reclaim) and O(plan_for=expand)
+    need, and list on pods, replicationcontrollers, daemonsets, replicasets (apps), jobs and cronjobs (batch) of all
+    namespaces."
   - A provisioner is V(running) if its lock (Lease or Endpoints) was renewed within 60 seconds by the clock of the API
     server; one that takes no lock, if a pod of its Deployment or StatefulSet is ready.
 seealso:
@@ -153,7 +156,7 @@ ARGUMENTS = {
     "selection": {"type": "dict", "options": _selection.ARGUMENTS},
     "provisioner_state": {"type": "bool", "default": True},
     "storage_servers": {"type": "list", "elements": "dict", "default": []},
-    "plan_for": {"type": "str", "choices": ["reclaim", "expand", "backup", "restore"]},
+    "plan_for": {"type": "str", "choices": ["reclaim", "expand", "backup", "restore", "cleanup"]},
     "dest": {"type": "path"},
 }
 

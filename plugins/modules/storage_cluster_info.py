@@ -30,7 +30,7 @@ author:
   - The clusterkit.storage authors (@clusterkit)
 notes:
   - "The user needs these rights: list on namespaces, storageclasses, persistentvolumes, deployments and statefulsets,
-    get on persistentvolumeclaims; if Released volumes with policy V(Delete) are there, list on leases and endpoints."
+    get on persistentvolumeclaims and on the namespace kube-system; if Released volumes with policy V(Delete) are there, list on leases and endpoints."
 seealso:
   - module: clusterkit.storage.storage_inputs
   - module: clusterkit.storage.pv_info
@@ -75,11 +75,16 @@ cluster:
       type: dict
       sample: {fuseim.pri/ifs: stopped}
     helm: {description: Path of helm on this machine; empty if it is not installed., type: str, sample: /usr/bin/helm}
+cluster_uid:
+  description: The uid of the namespace kube-system, which stands for the cluster.
+  returned: success
+  type: str
+  sample: 4d6a1b0e-3c6f-4f0e-9d0a-2f1d7f3c8a11
 """
 
 import shutil
 
-from ansible_collections.clusterkit.storage.plugins.module_utils import _cluster_read
+from ansible_collections.clusterkit.storage.plugins.module_utils import _cluster_read, _volume_set
 from ansible_collections.clusterkit.storage.plugins.module_utils._api import ApiError
 from ansible_collections.clusterkit.storage.plugins.module_utils._api_module import ApiModule
 
@@ -89,10 +94,12 @@ ARGUMENTS = {"claims": {"type": "raw"}}
 def main() -> None:
     module = ApiModule(ARGUMENTS, supports_check_mode=True)
     try:
-        found = _cluster_read.read(module.client(), module.params["claims"])
+        client = module.client()
+        found = _cluster_read.read(client, module.params["claims"])
+        uid = _volume_set.cluster_uid(client)
     except ApiError as error:
         module.fail_json(msg=str(error))
-    module.exit_json(changed=False, cluster={**found, "helm": shutil.which("helm") or ""})
+    module.exit_json(changed=False, cluster={**found, "helm": shutil.which("helm") or ""}, cluster_uid=uid)
 
 
 if __name__ == "__main__":

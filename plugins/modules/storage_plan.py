@@ -14,11 +14,14 @@ description:
     Talks to no API and no server; the same input gives the same plan.
   - For V(backup) and V(restore) it finds the host and directory of each volume, the objects that belong to it, and who
     has to be stopped meanwhile. These plans hold whole objects.
+  - For V(cleanup), V(undelete) and V(purge) it judges the directories of files that
+    M(clusterkit.storage.volume_dirs_info) wrote, against the volumes of all clusters that use their shares.
   - For V(recover) it judges what nodes tell of their mounts, and the pods of a file that M(clusterkit.storage.pod_info)
     wrote.
-  - Each step names the version of the objects, or the mount, that it was decided on. Whoever runs the plan
-    (M(clusterkit.storage.pv_reclaim), M(clusterkit.storage.pvc_expand), M(clusterkit.storage.nfs_recover),
-    M(clusterkit.storage.pod_recover), M(clusterkit.storage.pv_restore)) leaves alone what has changed since.
+  - Each step names the version of the objects, the directory or the mount that it was decided on. Whoever runs the
+    plan (M(clusterkit.storage.pv_reclaim), M(clusterkit.storage.pvc_expand), M(clusterkit.storage.pv_cleanup),
+    M(clusterkit.storage.volume_dirs), M(clusterkit.storage.nfs_recover), M(clusterkit.storage.pod_recover),
+    M(clusterkit.storage.pv_restore)) leaves alone what has changed since.
   - The id of a plan is a hash of its content; a plan that was edited is refused.
 extends_documentation_fragment:
   - clusterkit.storage.attributes
@@ -42,14 +45,15 @@ options:
     description:
       - What the plan is for.
     type: str
-    choices: [reclaim, expand, recover, backup, restore]
+    choices: [reclaim, expand, recover, backup, restore, cleanup, undelete, purge]
     required: true
   listing:
     description:
       - The file that M(clusterkit.storage.pv_info) wrote; for V(recover), M(clusterkit.storage.pod_info). Exactly one
         of O(listing) and O(plan) is needed.
       - For V(reclaim) it must be of a selection, which the plan then covers wholly; for V(backup), too, if O(backup)
-        says nothing of claims; for V(expand) and V(restore) of all volumes.
+        says nothing of claims; for V(expand), V(restore), V(cleanup), V(undelete) and V(purge) of all volumes, for the
+        last three with C(plan_for=cleanup).
     type: path
   plan:
     description:
@@ -274,6 +278,205 @@ options:
         type: str
         choices: [recorded, Retain]
         default: recorded
+  cleanup:
+    description:
+      - For V(cleanup), what is meant, and what the servers told. Volumes are planned that are Released or Failed for
+        long enough; whatever else uses their directory, or may, is named as the reason why one is not.
+      - Without C(directories) no plan is made, and only RV(parents) is told.
+    type: dict
+    suboptions:
+      directories:
+        description: Files of M(clusterkit.storage.volume_dirs_info), listed before the API was asked.
+        type: list
+        elements: dict
+        default: []
+        suboptions:
+          host:
+            description: Host of the inventory that it is of.
+            type: str
+            required: true
+          path:
+            description: The file.
+            type: path
+            required: true
+      sizes:
+        description: Such files with the sizes of what is planned.
+        type: list
+        elements: dict
+        default: []
+        suboptions:
+          host:
+            description: Host of the inventory that it is of.
+            type: str
+            required: true
+          path:
+            description: The file.
+            type: path
+            required: true
+      other_listings:
+        description: Files of M(clusterkit.storage.pv_info) of the other clusters that use the shares.
+        type: list
+        elements: path
+        default: []
+      mounts:
+        description:
+          - "A file with a line of JSON for each host that may mount the shares: its C(name), the C(problem) if it did
+            not answer, and C(sources), what it mounts, as SERVER:PATH. Without it nothing is an orphan."
+        type: path
+      storage_servers:
+        description: Which host holds which shares, and under which addresses and paths clients see them.
+        type: list
+        elements: dict
+        required: true
+      method:
+        description:
+          - V(quarantine), or V(provisioner) to let the provisioner of a volume remove it with its directory. The latter
+            is refused where that would take anything else.
+        type: str
+        choices: [quarantine, provisioner]
+        default: quarantine
+      names:
+        description: Names of volumes, or patterns; all if it is empty. With orphans and archives, of directories.
+        type: list
+        elements: str
+        default: []
+      namespaces:
+        description: Namespaces of claims, or patterns; all if it is empty.
+        type: list
+        elements: str
+        default: []
+      storage_classes:
+        description: StorageClasses, or patterns; all if it is empty.
+        type: list
+        elements: str
+        default: []
+      released_for:
+        description: For how long a volume must have been Released or Failed, and other directories unchanged.
+        type: str
+        default: 7d
+      exclude:
+        description: Names or paths of directories, or names of volumes, or patterns, that are never touched.
+        type: list
+        elements: str
+        default: []
+      exclude_namespaces:
+        description: Namespaces of claims, or patterns, whose volumes are left alone.
+        type: list
+        elements: str
+        default: []
+      exclude_storage_classes:
+        description: StorageClasses, or patterns, whose volumes are left alone.
+        type: list
+        elements: str
+        default: []
+      orphans:
+        description: Whether directories are meant, too, that nobody uses.
+        type: bool
+        default: false
+      archives:
+        description: Whether directories are meant, too, that a provisioner kept of a volume that it deleted.
+        type: bool
+        default: false
+      max_bytes:
+        description: At most so much, such as V(500Gi). If it would be more, or is not known, the module fails.
+        type: str
+      foreign_servers:
+        description: Servers in volumes, pods and mounts that are certainly none of O(cleanup.storage_servers).
+        type: list
+        elements: str
+        default: []
+      allow_mounted_above:
+        description:
+          - Whether directories may be orphans although a pod or host mounts the whole share without a volume, and may
+            use any of them.
+        type: bool
+        default: false
+      protected_namespaces:
+        description: Namespaces that are protected besides those with the label.
+        type: list
+        elements: str
+        default: []
+  undelete:
+    description: For V(undelete), what comes back.
+    type: dict
+    suboptions:
+      directories:
+        description: Files of M(clusterkit.storage.volume_dirs_info), made with C(objects).
+        type: list
+        elements: dict
+        required: true
+        suboptions:
+          host:
+            description: Host of the inventory that it is of.
+            type: str
+            required: true
+          path:
+            description: The file.
+            type: path
+            required: true
+      storage_servers:
+        description: Which host holds which shares.
+        type: list
+        elements: dict
+        required: true
+      names:
+        description: Names of volumes, paths of directories, or entries in the trash; patterns, too.
+        type: list
+        elements: str
+        required: true
+      to_claim:
+        description: The claim that gets the volume, as NAMESPACE/NAME; default is its old one.
+        type: str
+      make_claim:
+        description: Whether the claim is made as well if it is not there.
+        type: bool
+        default: false
+  purge:
+    description: For V(purge), what is removed for good.
+    type: dict
+    suboptions:
+      directories:
+        description: Files of M(clusterkit.storage.volume_dirs_info), made with C(objects).
+        type: list
+        elements: dict
+        required: true
+        suboptions:
+          host:
+            description: Host of the inventory that it is of.
+            type: str
+            required: true
+          path:
+            description: The file.
+            type: path
+            required: true
+      storage_servers:
+        description: Which host holds which shares.
+        type: list
+        elements: dict
+        required: true
+      retention:
+        description: For how long it must have been in quarantine.
+        type: str
+        default: 14d
+      names:
+        description: Names of volumes, paths of directories, or entries in the trash; patterns, too. All if it is empty.
+        type: list
+        elements: str
+        default: []
+      allow_now:
+        description: Whether O(purge.retention) does not count; needs O(purge.names).
+        type: bool
+        default: false
+      protected_namespaces:
+        description: Namespaces that are protected besides those with the label.
+        type: list
+        elements: str
+        default: []
+  report:
+    description:
+      - For V(cleanup), a file for what each directory is, as lines of JSON with C(host), C(path), C(class), C(volume)
+        and C(reason).
+    type: path
   max_changes:
     description:
       - At most so many steps, as a count or as percent of all volumes of the cluster, rounded up. If there would be
@@ -299,6 +502,8 @@ seealso:
   - module: clusterkit.storage.nfs_recover
   - module: clusterkit.storage.volume_backup
   - module: clusterkit.storage.volume_restore
+  - module: clusterkit.storage.pv_cleanup
+  - module: clusterkit.storage.volume_dirs
 """
 
 EXAMPLES = r"""
@@ -358,26 +563,46 @@ refusals:
   elements: dict
   sample:
     - {item: pvc-77aa, reason: "is Bound to shop/data: a volume in use is never released; delete the claim first"}
+ids:
+  description: "For V(cleanup), V(undelete) and V(purge): by host and state the ids of the steps on directories."
+  returned: success
+  type: dict
+  sample: {nfs1: {quarantined: ["00001", "00003"]}}
+measure:
+  description: For V(cleanup), by host, the directories that are planned.
+  returned: success
+  type: dict
+  sample: {nfs1: [/srv/nfs/k8s/shop-data-pvc-0e2c]}
+parents:
+  description:
+    - For V(cleanup) without C(directories), by host, the directories below the roots of shares in which volumes lie.
+  returned: success
+  type: dict
+  sample: {nfs1: [/srv/nfs/k8s/team-a]}
 dest:
   description: The file with the plan.
   returned: with O(dest), or O(plan)
   type: str
 """
 
+import json
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.clusterkit.storage.plugins.module_utils import (
     _backup_plan,
+    _cleanup,
     _expand,
     _plan,
     _planner,
     _reclaim,
     _recover,
     _restore_plan,
+    _trash_plan,
 )
 from ansible_collections.clusterkit.storage.plugins.module_utils._files import read_text, replace_file
 
 ARGUMENTS = {
-    "action": {"type": "str", "choices": list(_plan.ACTIONS), "required": True},
+    "action": {"type": "str", "choices": [*_plan.ACTIONS], "required": True},
     "listing": {"type": "path"},
     "plan": {"type": "path"},
     "reclaim": {"type": "dict", "options": _reclaim.ARGUMENTS},
@@ -385,6 +610,10 @@ ARGUMENTS = {
     "recover": {"type": "dict", "options": _recover.ARGUMENTS},
     "backup": {"type": "dict", "options": _backup_plan.ARGUMENTS},
     "restore": {"type": "dict", "options": _restore_plan.ARGUMENTS},
+    "cleanup": {"type": "dict", "options": _cleanup.ARGUMENTS},
+    "undelete": {"type": "dict", "options": _trash_plan.UNDELETE},
+    "purge": {"type": "dict", "options": _trash_plan.PURGE},
+    "report": {"type": "path"},
     "max_changes": {"type": "str"},
     "host": {"type": "str", "default": "localhost"},
     "dest": {"type": "path"},
@@ -398,15 +627,20 @@ def main() -> None:
         mutually_exclusive=[
             ("listing", "plan"),
             ("plan", "dest"),
-            ("reclaim", "expand", "recover", "backup", "restore"),
-            ("plan", "reclaim", "expand", "recover", "backup", "restore"),
+            ("plan", *_plan.ACTIONS),
         ],
         required_one_of=[("listing", "plan")],
     )
     given = module.params
     changed = False
     try:
-        plan = _planner.plan(given)
+        if given["action"] == "cleanup" and given["cleanup"] and not given["cleanup"]["directories"]:
+            module.exit_json(changed=False, parents=_planner.parents(given))
+        planned = _planner.plan(given)
+        plan = planned.plan
+        if given["report"] and not module.check_mode:
+            lines = (json.dumps(one, sort_keys=True) for one in planned.report)
+            replace_file(given["report"], "".join(f"{line}\n" for line in lines), mode=0o600)
         text = _plan.write(plan)
         if given["dest"] and read_text(given["dest"]) != text:
             changed = True
@@ -422,6 +656,8 @@ def main() -> None:
         unchanged=plan["unchanged"],
         refusals=plan["refusals"],
         dest=given["dest"] or given["plan"],
+        ids=_plan.ids(plan),
+        measure=planned.measure,
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from ansible_collections.clusterkit.storage.plugins.module_utils import _expand, _expand_run, _plan, _quantity
 from ansible_collections.clusterkit.storage.plugins.module_utils._expand import Growth, Size, decide
+from ansible_collections.clusterkit.storage.plugins.module_utils._server_map import ServerMap
 from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import Volume
 from hypothesis import given
 from hypothesis import strategies as st
@@ -248,7 +249,7 @@ def test_the_shares_say_what_they_promise() -> None:
     many = [one.volume, alone]
     placed = [entry for entry in many if entry]
     for entry in placed:
-        entry.place_in(servers)
+        entry.place_in(ServerMap(servers))
     gib = 2**30
     assert _expand.shares(placed, [one], servers) == [
         {

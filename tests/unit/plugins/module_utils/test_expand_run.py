@@ -271,7 +271,7 @@ def planned(cluster: Cluster, folder: Path) -> str:
     _listing.result(listing, str(folder / "listing"))
     given = {"action": "expand", "plan": None, "listing": str(folder / "listing"), "host": "localhost"}
     file = folder / "plan.json"
-    file.write_text(_plan.write(_planner.plan({**given, "max_changes": None, "expand": ALL})))
+    file.write_text(_plan.write(_planner.plan({**given, "max_changes": None, "expand": ALL}).plan))
     return str(file)
 
 

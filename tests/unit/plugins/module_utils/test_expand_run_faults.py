@@ -240,7 +240,7 @@ def test_a_plan_is_never_stretched(
         listing, file = f"{folder}/listing", Path(folder, "plan.json")
         _listing.result(_listing.read(client(served), Selection({}), plan_for="expand"), listing)
         asked = {"action": "expand", "plan": None, "listing": listing, "host": "h", "max_changes": None}
-        plan = _planner.plan({**asked, "expand": {"selection": ALL, "size": f"{TARGET}Gi"}})
+        plan = _planner.plan({**asked, "expand": {"selection": ALL, "size": f"{TARGET}Gi"}}).plan
         file.write_text(_plan.write(plan))
         for _at, what, number in between:
             world.act(what, number)

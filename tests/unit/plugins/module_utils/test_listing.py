@@ -52,8 +52,8 @@ def test_a_listing_for_growth_holds_claims_and_classes(cluster: Cluster) -> None
     listing = _listing.read(client(cluster), Selection({}), plan_for="expand")
     assert (listing.complete, listing.total, listing.facts) == (True, 3, None)
     assert listing.classes == {
-        "gold": {"provisioner": "p", "allow_volume_expansion": True},
-        "tin": {"provisioner": "q", "allow_volume_expansion": False},
+        "gold": {"provisioner": "p", "allow_volume_expansion": True, "parameters": {}},
+        "tin": {"provisioner": "q", "allow_volume_expansion": False, "parameters": {}},
     }
     bound, new = listing.claims
     metadata = cluster.get("persistentvolumeclaims", "c0", "shop")["metadata"]

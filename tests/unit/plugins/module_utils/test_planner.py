@@ -68,7 +68,7 @@ def plan(action: str, listing: str | None, request: dict[str, Any] | None, **mor
         "max_changes": None,
         action: request,
     }
-    return _planner.plan({**given, **more})
+    return _planner.plan({**given, **more}).plan
 
 
 def test_a_plan_holds_what_is_listed(tmp_path: Path) -> None:

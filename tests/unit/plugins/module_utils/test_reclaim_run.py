@@ -292,7 +292,7 @@ def planned(cluster: Cluster, folder: Path, **request: Any) -> str:
     listing = _listing.read(api, Selection(ALL["selection"]), plan_for="reclaim")
     _listing.result(listing, str(folder / "listing"))
     given = {"action": "reclaim", "plan": None, "listing": str(folder / "listing"), "host": "localhost"}
-    made = _planner.plan({**given, "max_changes": None, "reclaim": request})
+    made = _planner.plan({**given, "max_changes": None, "reclaim": request}).plan
     file = folder / "plan.json"
     file.write_text(_plan.write(made))
     return str(file)

@@ -298,7 +298,7 @@ def test_a_plan_is_never_stretched(
         listing, file = f"{folder}/listing", Path(folder, "plan.json")
         _listing.result(_listing.read(client(served), Selection(ALL), plan_for="reclaim"), listing)
         asked = {"action": "reclaim", "plan": None, "listing": listing, "host": "h", "max_changes": None}
-        plan = _planner.plan({**asked, "reclaim": request})
+        plan = _planner.plan({**asked, "reclaim": request}).plan
         file.write_text(_plan.write(plan))
         for _at, what, number in between:
             world.act(what, number)

@@ -409,10 +409,10 @@ def told(*mounts: dict[str, Any], **more: Any) -> str:
 
 def test_a_plan_is_made_of_the_files_and_checked_when_it_is_read_again(tmp_path: Path) -> None:
     files = given_files(tmp_path, [told(mount(1, 1))], pod(1, deleting=OVER))
-    made = _planner.plan(files)
+    made = _planner.plan(files).plan
     assert actions(made) == [("abort", "v1"), ("force_delete", "p1")]
     (tmp_path / "plan").write_text(_plan.write(made))
-    assert _planner.plan({**files, "plan": str(tmp_path / "plan"), "listing": None}) == made
+    assert _planner.plan({**files, "plan": str(tmp_path / "plan"), "listing": None}).plan == made
     with pytest.raises(ValueError, match="2 mounts and pods would be changed, but max_changes is 1"):
         _planner.plan({**files, "max_changes": "1"})
     with pytest.raises(ValueError, match="for recover give a count"):

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.clusterkit.storage.plugins.module_utils import _listing, _selection
+from ansible_collections.clusterkit.storage.plugins.module_utils._server_map import ServerMap
 from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import Volume, counts
 from hypothesis import given
 from hypothesis import strategies as st
@@ -57,7 +58,7 @@ NOW = 1772366400.0 + 86400  # a day after the release
 
 def test_a_record_has_all_that_the_life_cycle_needs() -> None:
     one = Volume.of(NFS)
-    one.place_in(SERVERS)
+    one.place_in(ServerMap(SERVERS))
     assert one.record() == {
         "schema": 1, "name": "pvc-1", "uid": "u1", "resource_version": "12", "phase": "Released", "deleting": None,
         "policy": "Retain", "storage_class": "managed", "provisioner": "fuseim.pri/ifs",
@@ -77,10 +78,42 @@ def test_csi_volumes_of_nfs_tell_server_and_path() -> None:
     assert Volume.of({"metadata": {"name": "x"}, "spec": {"hostPath": {}}}).driver == "other"
 
 
+@pytest.mark.parametrize(
+    ("attributes", "handle", "path"),
+    [
+        ({"subdir": "pvc-1"}, "s#share#pvc-1##", "/share/pvc-1"),  # as csi-driver-nfs writes it
+        ({"SubDir": "a/b/"}, "anything", "/share/a/b"),
+        ({}, "s#share#pvc-2##", "/share/pvc-2"),
+        ({}, "anything", "/share"),
+        ({"subdir": "${pvc.metadata.name}"}, "anything", None),
+    ],
+)
+def test_the_directory_of_a_csi_volume_is_found_however_it_is_spelled(
+    attributes: dict[str, str], handle: str, path: str | None
+) -> None:
+    csi = {**CSI["spec"]["csi"], "volumeHandle": handle}
+    csi["volumeAttributes"] = {"server": "s", "share": "/share", **attributes}
+    assert Volume.of({**CSI, "spec": {"csi": csi}}).path == path
+
+
+@pytest.mark.parametrize("path", ["/nfs/k8s//a", "/nfs/k8s/./a", "//nfs/k8s/a/", "/nfs/k8s/a"])
+def test_all_spellings_of_a_path_are_one_directory(path: str) -> None:
+    assert ServerMap(SERVERS).find("192.0.2.10", path) == ("tank", "/srv/k8s", "/srv/k8s/a")
+
+
+def test_what_may_mean_two_directories_is_placed_nowhere() -> None:
+    shares = [{"server_path": path, "client_path": "/a"} for path in ("/x", "/y")]
+    assert ServerMap([{"name": "s", "shares": shares}]).find("s", "/a/b") is None
+    twins = [{"name": name, "addresses": ["192.0.2.1"], "shares": shares[:1]} for name in ("s", "t")]
+    assert ServerMap(twins).find("192.0.2.1", "/a/b") is None
+    assert ServerMap(twins).find("s", "/a/b") == ("s", "/x", "/x/b")
+    assert ServerMap(twins).roots() == {"s": ["/x"], "t": ["/x"]}
+
+
 def test_a_path_that_leaves_the_share_is_placed_nowhere() -> None:
     one = Volume.of(NFS)
     one.path = "/nfs/k8s/../../etc"
-    one.place_in(SERVERS)
+    one.place_in(ServerMap(SERVERS))
     assert one.server_dir is None
 
 

@@ -18,6 +18,7 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import
 from ansible_collections.clusterkit.storage.plugins.modules import (
     pod_info,
     pod_recover,
+    pv_cleanup,
     pv_info,
     pv_reclaim,
     pv_restore,
@@ -33,8 +34,8 @@ from kubernetes import config
 
 ROOT = Path(__file__).resolve().parents[4]
 API_MODULES = [
-    pod_info, pod_recover, pv_info, pv_reclaim, pv_restore, pvc_expand, storage_cluster_info, storage_diagnose,
-    workload_scale,
+    pod_info, pod_recover, pv_cleanup, pv_info, pv_reclaim, pv_restore, pvc_expand, storage_cluster_info,
+    storage_diagnose, workload_scale,
 ]  # fmt: skip
 
 

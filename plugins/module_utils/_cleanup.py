@@ -1,0 +1,473 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is to be cleaned up, as a plan: pure.
+
+Volumes that were given back long enough ago, and only with a word of their own orphans and archives. A plan also
+finishes or undoes what an earlier run has left: its open intents.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any
+
+from ansible_collections.clusterkit.storage.plugins.module_utils import _plan, _quantity
+from ansible_collections.clusterkit.storage.plugins.module_utils._classify import (
+    Classified,
+    Found,
+    Rules,
+    Use,
+    classify,
+)
+from ansible_collections.clusterkit.storage.plugins.module_utils._directory_set import DirectorySet
+from ansible_collections.clusterkit.storage.plugins.module_utils._listing import Listing
+from ansible_collections.clusterkit.storage.plugins.module_utils._own_folder import seconds_of
+from ansible_collections.clusterkit.storage.plugins.module_utils._reclaim import Facts
+from ansible_collections.clusterkit.storage.plugins.module_utils._selection import duration
+from ansible_collections.clusterkit.storage.plugins.module_utils._server_map import ServerMap
+from ansible_collections.clusterkit.storage.plugins.module_utils._volume_dirs_conduct import days
+from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import Volume, seconds_since
+
+METHODS = ["quarantine", "provisioner"]
+# Those that Kubernetes and the sidecar of CSI drivers take away by themselves once the policy is Retain.
+KNOWN_FINALIZERS = frozenset({"kubernetes.io/pv-protection", "external-provisioner.volume.kubernetes.io/finalizer"})
+_FILES: dict[str, Any] = {
+    "type": "list",
+    "elements": "dict",
+    "default": [],
+    "options": {"host": {"type": "str", "required": True}, "path": {"type": "path", "required": True}},
+}
+_LIST: dict[str, Any] = {"type": "list", "elements": "str", "default": []}
+
+ARGUMENTS: dict[str, Any] = {
+    "directories": _FILES,
+    "sizes": _FILES,
+    "other_listings": {"type": "list", "elements": "path", "default": []},
+    "mounts": {"type": "path"},
+    "storage_servers": {"type": "list", "elements": "dict", "required": True},
+    "method": {"type": "str", "choices": METHODS, "default": "quarantine"},
+    "names": _LIST,
+    "namespaces": _LIST,
+    "storage_classes": _LIST,
+    "released_for": {"type": "str", "default": "7d"},
+    "exclude": _LIST,
+    "exclude_namespaces": _LIST,
+    "exclude_storage_classes": _LIST,
+    "orphans": {"type": "bool", "default": False},
+    "archives": {"type": "bool", "default": False},
+    "max_bytes": {"type": "str"},
+    "foreign_servers": _LIST,
+    "allow_mounted_above": {"type": "bool", "default": False},
+    "protected_namespaces": _LIST,
+}
+
+
+@dataclass
+class Decisions:
+    """Steps, and what was not planned and why. C(changes): how many volumes and directories are concerned."""
+
+    steps: list[dict[str, Any]] = field(default_factory=list)
+    refusals: list[dict[str, str]] = field(default_factory=list)
+    notes: list[dict[str, str]] = field(default_factory=list)
+    changes: int = 0
+    bytes: int = 0
+
+
+def plan(
+    sets: Sequence[DirectorySet],
+    listing: Listing,
+    given: Mapping[str, Any],
+    *,
+    others: Sequence[Listing] = (),
+    mounts: Sequence[Use] | None = None,
+    sizes: Sequence[DirectorySet] = (),
+    host: str = "localhost",
+) -> tuple[dict[str, Any], Classified, Decisions]:
+    """Raises ValueError when the listing is not of all volumes, or the request makes no sense."""
+    check_listing(listing)
+    servers = ServerMap(given["storage_servers"])
+    uses = None if mounts is None else [*pod_uses([listing, *others]), *mounts]
+    rules = Rules(given["exclude"], given["foreign_servers"], given["allow_mounted_above"])
+    classified = classify(sets, [listing, *others], servers, uses, rules)
+    made = _Planner(sets, listing, given, classified, _sizes(sizes)).run()
+    if given["max_bytes"]:
+        _check_bytes(made, given["max_bytes"])
+    planned = {(step.get("server_host") or step["host"], step["directory"]) for step in made.steps}
+    keep = {path for one, paths in classified.keep.items() for path in paths if (one, path) not in planned}
+    request = {key: given[key] for key in ("method", "released_for", "orphans", "archives", "storage_servers")}
+    found = _plan.make(
+        "cleanup",
+        cluster_uid=listing.cluster_uid,
+        listed_at=listing.listed_at,
+        request=request,
+        steps=made.steps,
+        refusals=made.refusals,
+        unchanged=len(classified.directories) - sum(1 for one in made.steps if one["module"] == "volume_dirs"),
+        host=host,
+        more={
+            "keep": sorted(keep),
+            "classes": dict(sorted(Counter(one.kind for one in classified.directories).items())),
+            "changes": made.changes,
+            "bytes": made.bytes,
+            "notes": sorted(made.notes, key=lambda one: (one["item"], one["reason"])),
+        },
+    )
+    return found, classified, made
+
+
+def check_listing(listing: Listing) -> None:
+    if listing.facts is None or listing.uses is None:
+        raise ValueError("the listing does not say what a plan needs; make it with plan_for: cleanup")
+    if not listing.complete:
+        raise ValueError(
+            "the listing is not of all volumes: what is not in it would pass for unused; make it without a selection"
+        )
+
+
+def pod_uses(listings: Iterable[Listing]) -> list[Use]:
+    """Who mounts NFS in clusters without a volume; provisioners, which mount the root of their share, left out."""
+    return [
+        Use(one["who"], one["server"] or "", one["path"])
+        for listing in listings
+        for one in listing.uses or ()
+        if not one["provisioner"]
+    ]
+
+
+def _sizes(sets: Sequence[DirectorySet]) -> dict[tuple[str, str], Mapping[str, Any]]:
+    return {
+        (one.host, record["path"]): record
+        for one in sets
+        for record in one.directories
+        if record.get("size") is not None
+    }
+
+
+def _check_bytes(made: Decisions, max_bytes: str) -> None:
+    allowed = _quantity.to_bytes(max_bytes)
+    unknown = [step["item"] for step in made.steps if step.get("size_complete") is False]
+    if unknown:
+        raise ValueError(
+            f"max_bytes is {max_bytes}, but how large {unknown[0]} is was not measured to its end; nothing was done"
+        )
+    if made.bytes > allowed:
+        raise ValueError(f"{words_of(made.bytes)} would be moved, but max_bytes is {max_bytes}, so nothing was done")
+
+
+def words_of(size: int) -> str:
+    """Bytes for a person."""
+    amount = float(size)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if amount < 1024:
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1024
+    return f"{amount:.1f} TiB"
+
+
+class _Planner:
+    def __init__(
+        self,
+        sets: Sequence[DirectorySet],
+        listing: Listing,
+        given: Mapping[str, Any],
+        classified: Classified,
+        sizes: Mapping[tuple[str, str], Mapping[str, Any]],
+    ) -> None:
+        self._sets = sets
+        self._listing = listing
+        self._given = given
+        self._classified = classified
+        self._sizes = sizes
+        facts = listing.facts or Facts()
+        self._facts = facts
+        self._protected = facts.protected | frozenset(given["protected_namespaces"])
+        self._now = seconds_of(listing.listed_at)
+        self._released_for = duration(given["released_for"])
+        self._made = Decisions()
+
+    def run(self) -> Decisions:
+        self._judge_intents()
+        for found in self._classified.directories:
+            if found.kind in ("released", "failed") and found.volume is not None and self._is_meant(found.volume):
+                self._judge_volume(found, found.volume)
+            elif found.kind in ("orphan", "archived"):
+                self._judge_other(found)
+        for volume, place in self._classified.missing:
+            self._note(volume.name, f"is missing: {place.directory} on {place.host} is not there; nothing is done")
+        for volume in self._classified.unplaced:
+            self._note(volume.name, f"{volume.server}:{volume.path} is in no share of storage_servers; nothing is done")
+        for volume, place in self._classified.unlisted:
+            self._note(volume.name, f"{place.directory} was not looked at: it came after the listing; run it again")
+        return self._made
+
+    def _note(self, item: str, reason: str) -> None:
+        self._made.notes.append({"item": item, "reason": reason})
+
+    def _refuse(self, item: str, reason: str) -> None:
+        self._made.refusals.append({"item": item, "reason": reason})
+
+    # Volumes ------------------------------------------------------------------------------------------
+
+    def _is_meant(self, volume: Volume) -> bool:
+        given, namespace = self._given, volume.claim[0] if volume.claim else ""
+        if _like(namespace, given["exclude_namespaces"]) or _like(
+            volume.storage_class, given["exclude_storage_classes"]
+        ):
+            return False
+        for value, patterns in (
+            (volume.name, given["names"]),
+            (namespace, given["namespaces"]),
+            (volume.storage_class, given["storage_classes"]),
+        ):
+            if patterns and not _like(value, patterns):
+                return False
+        age = seconds_since(volume.released_at, self._now)
+        if age is None:
+            self._refuse(volume.name, f"is {volume.phase}, and nobody knows since when")
+            return False
+        return age >= self._released_for
+
+    def _judge_volume(self, found: Found, volume: Volume) -> None:
+        problem = self._why_not(found, volume)
+        if not problem and self._given["method"] == "provisioner":
+            problem = self._why_not_by_provisioner(found, volume)
+        if problem:
+            self._refuse(volume.name, problem)
+            return
+        claim = f", {volume.claim_name}" if volume.claim else ""
+        now = f"{volume.phase} since {volume.released_at}, {volume.policy}{claim}"
+        step = {
+            "item": volume.name,
+            "module": "pv_cleanup",
+            "state": "absent",
+            "method": self._given["method"],
+            "server_host": found.host,
+            "directory": found.path,
+            "share": found.share,
+            "precondition": {"uid": volume.uid, "resource_version": volume.resource_version},
+            "before": now,
+        }
+        why = f"{volume.phase} for {days(seconds_since(volume.released_at, self._now) or 0)}"
+        self._made.changes += 1
+        if self._given["method"] == "provisioner":
+            after = f"removed by {volume.provisioner}, with {found.path}"
+            self._made.steps.append({**step, **self._size(found), "after": after, "reason": why})
+            return
+        scope = "content" if found.is_root else "directory"
+        self._made.steps += [
+            self._directory_step(found, volume.name, why, scope=scope, volume={"name": volume.name, "uid": volume.uid}),
+            {**step, "after": "removed, its objects are kept", "reason": why},
+        ]
+
+    def _why_not(self, found: Found, volume: Volume) -> str:
+        claim = volume.claim
+        if claim and claim[0] in self._protected:
+            return f'belongs to the protected namespace "{claim[0]}"'
+        if {volume.name, f"{volume.server}:{volume.path}"} & self._facts.recycled:
+            return "a recycler pod is emptying it"
+        living = self._facts.claims.get(claim[:2]) if claim else None
+        if claim and living and living == claim[2]:
+            return f"its claim {volume.claim_name} still exists"
+        if living:
+            return (
+                f"its claim {volume.claim_name} exists again, with another uid: whose data this is must be decided by "
+                "a person; delete or rename one of the two"
+            )
+        if volume.policy == "Recycle":
+            return "its policy is Recycle: the controller may be emptying it; set policy Retain first (reclaim)"
+        if volume.policy == "Delete" and volume.provisioner and volume.provisioner_state != "stopped":
+            return (
+                f"its policy is Delete and its provisioner {volume.provisioner} is {volume.provisioner_state}: it may "
+                "be deleting the data at this moment; set policy Retain first (reclaim)"
+            )
+        strange = sorted(set(volume.finalizers) - KNOWN_FINALIZERS)
+        if strange:
+            return f"has the finalizer {strange[0]}, which is not ours to wait for"
+        if found.record.get("mount_point"):
+            return f"{found.path} is a mount point"
+        return ""
+
+    def _why_not_by_provisioner(self, found: Found, volume: Volume) -> str:
+        """Why its provisioner would not take exactly the directory of this volume."""
+        known = self._listing.classes.get(volume.storage_class)
+        if not volume.is_dynamic or not volume.provisioner:
+            return "was not made by a provisioner, so none would remove it"
+        if volume.provisioner_state != "running":
+            return f"its provisioner {volume.provisioner} is {volume.provisioner_state}"
+        if known is None or known["provisioner"] != volume.provisioner:
+            return f'its StorageClass "{volume.storage_class}" is not there, or is of another provisioner'
+        name = found.path.rpartition("/")[2]
+        if found.is_root or not name:
+            return "is the root of its share"
+        if volume.driver == "csi":
+            told = {key.lower(): value for key, value in volume.csi_attributes.items()}
+            below = (told.get("subdir") or "").strip("/")
+            if below != name:
+                return f'its directory "{below}" is nested: its provisioner would take more than that'
+            return ""
+        roots = {
+            place.directory
+            for provisioner, place in self._classified.carriers
+            if provisioner == volume.provisioner and place.host == found.host
+        }
+        if roots != {found.path.rpartition("/")[0]}:
+            where = ", ".join(sorted(roots)) or "nobody knows where"
+            return (
+                f"{found.path} is not at the root of the share of its provisioner ({where}): it would take another one"
+            )
+        twins = [
+            one.name
+            for one, place in self._classified.placed.values()
+            if one.uid != volume.uid and place.directory.rpartition("/")[2] == name
+        ]
+        return (
+            f"volume {twins[0]} has a directory of the same name, and one would be taken for the other" if twins else ""
+        )
+
+    # Others -------------------------------------------------------------------------------------------
+
+    def _judge_other(self, found: Found) -> None:
+        given, name = self._given, found.path.rpartition("/")[2]
+        wanted = given["orphans"] if found.kind == "orphan" else given["archives"]
+        if not wanted or given["namespaces"] or given["storage_classes"]:
+            return
+        if given["names"] and not _like(name, given["names"]):
+            return
+        age = self._ages[found.host] - found.record["ctime"] if found.host in self._ages else 0.0
+        if age < self._released_for:
+            self._note(found.path, f"{found.kind}, but changed {days(max(age, 0))} ago only")
+            return
+        if found.record.get("mount_point"):
+            self._refuse(found.path, "is a mount point")
+            return
+        self._made.changes += 1
+        why = f"{found.kind}: {found.reason}; unchanged for {days(age)}"
+        self._made.steps.append(self._directory_step(found, found.path, why))
+
+    @property
+    def _ages(self) -> dict[str, float]:
+        """By host the time of its list, by its own clock."""
+        return {one.host: seconds_of(one.listed_at) for one in self._sets}
+
+    def _size(self, found: Found) -> dict[str, Any]:
+        record = self._sizes.get((found.host, found.path))
+        if record is None:
+            return {"size_complete": False}
+        self._made.bytes += record["size"]
+        return {"size": record["size"], "size_complete": bool(record["size_complete"])}
+
+    def _directory_step(self, found: Found, item: str, why: str, **more: Any) -> dict[str, Any]:
+        size = self._size(found)
+        told = f", {words_of(size['size'])}" if "size" in size else ""
+        return {
+            "item": item,
+            "module": "volume_dirs",
+            "state": "quarantined",
+            "host": found.host,
+            "share": found.share,
+            "directory": found.path,
+            "scope": "directory",
+            "precondition": {"device": found.record["device"], "inode": found.record["inode"]},
+            "before": f"{found.path}{told}",
+            "after": "in quarantine",
+            "reason": why,
+            **size,
+            **more,
+        }
+
+    # What an earlier run has left ---------------------------------------------------------------------
+
+    def _judge_intents(self) -> None:
+        volumes = {one.uid: one for one in self._listing.volumes}
+        there = {(one.host, one.path): one for one in self._classified.directories}
+        for one in self._sets:
+            kept = {(record["volume"] or {}).get("uid") for record in one.quarantined}
+            for intent in one.intents:
+                self._judge_intent(one, intent, volumes, there, kept)
+
+    def _judge_intent(
+        self,
+        one: DirectorySet,
+        intent: Mapping[str, Any],
+        volumes: Mapping[str, Volume],
+        there: Mapping[tuple[str, str], Found],
+        kept: set[str | None],
+    ) -> None:
+        name, uid, path = intent["volume"]["name"], intent["volume"]["uid"], intent["directory"]
+        if intent["cluster_uid"] != self._listing.cluster_uid:
+            self._note(name, f"an intent is open for it, of another cluster ({intent['cluster_uid']})")
+            return
+        if intent["restored"]:
+            self._note(name, "its directory was brought back, and its objects may not be: run undelete")
+            return
+        volume, found = volumes.get(uid), there.get((one.host, path))
+        step = {
+            "item": name,
+            "module": "volume_dirs",
+            "host": one.host,
+            "share": intent["share"],
+            "directory": path,
+            "scope": intent["scope"],
+            "volume": dict(intent["volume"]),
+            "precondition": {"device": intent["device"], "inode": intent["inode"]},
+        }
+        if volume is not None and volume.deleting:
+            self._note(name, f"is being deleted since {volume.deleting}; its intent stays open until it is gone")
+        elif volume is not None:
+            why = "an earlier run was ended before the volume was removed; it is there, so its intent is withdrawn"
+            self._made.steps.append(
+                {**step, "state": "closed", "before": "intent", "after": "no intent", "reason": why}
+            )
+        elif found is None and uid in kept:
+            why = "an earlier run was ended; its directory is in quarantine"
+            self._made.steps.append(
+                {**step, "state": "closed", "before": "intent", "after": "no intent", "reason": why}
+            )
+        elif found is None:
+            self._refuse(name, f"an intent is open for it, and {path} is not there: look for it before you close that")
+        elif (found.record["device"], found.record["inode"]) != (intent["device"], intent["inode"]):
+            self._refuse(name, f"an intent is open for it, and {path} is another directory by now")
+        elif found.volume is not None or found.obstacle:
+            user = f"the directory of volume {found.volume.name}" if found.volume else found.obstacle
+            self._refuse(name, f"an intent is open for it, and {path} is {user} by now")
+        elif self._removed_with_volume(intent):
+            why = "an earlier run was ended after the volume was removed; this finishes it"
+            self._made.steps.append(
+                {**step, "state": "quarantined", "before": path, "after": "in quarantine", "reason": why}
+            )
+
+    def _removed_with_volume(self, intent: Mapping[str, Any]) -> bool:
+        """A protected namespace also protects what was begun before it was protected."""
+        reference = (intent["objects"]["volume"].get("spec") or {}).get("claimRef") or {}
+        if reference.get("namespace") in self._protected:
+            reason = f'belongs to the protected namespace "{reference["namespace"]}"'
+            self._refuse(intent["volume"]["name"], f"an intent is open for it, but it {reason}")
+            return False
+        return True
+
+
+def _like(text: str, patterns: Iterable[str]) -> bool:
+    return any(text == one or fnmatchcase(text, one) for one in patterns)
+
+
+def report(classified: Classified) -> Iterator[dict[str, Any]]:
+    """Each directory with what it is, and the volumes that are missing."""
+    for one in classified.directories:
+        yield {
+            "host": one.host,
+            "path": one.path,
+            "class": one.kind,
+            "volume": one.volume.name if one.volume else None,
+            "reason": one.reason,
+        }
+    for volume, place in classified.missing:
+        yield {
+            "host": place.host,
+            "path": place.directory,
+            "class": "missing",
+            "volume": volume.name,
+            "reason": "the directory is not there",
+        }
