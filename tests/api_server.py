@@ -2,8 +2,8 @@
 """A small Kubernetes API on the loopback, for tests that need its rules and not a cluster.
 
 What it keeps of the real one: resourceVersion and uid as preconditions (409), 404, creation, finalizers, merge patches,
-the status subresource, dry runs, lists in pages that expire (410), selectors, watches with bookmarks that expire, and the
-checks of growing claims. What it does to requests on demand is what networks and busy servers do. Controllers are
+the status subresource, dry runs, lists in pages that expire (410), selectors, watches with bookmarks that expire, and
+the checks of growing claims. What it does to requests on demand is what networks and busy servers do. Controllers are
 functions of the test.
 """
 

@@ -30,7 +30,8 @@ author:
   - The clusterkit.storage authors (@clusterkit)
 notes:
   - "The user needs these rights: list on namespaces, storageclasses, persistentvolumes, deployments and statefulsets,
-    get on persistentvolumeclaims and on the namespace kube-system; if Released volumes with policy V(Delete) are there, list on leases and endpoints."
+    get on persistentvolumeclaims and on the namespace kube-system; if Released volumes with policy V(Delete) are there,
+    list on leases and endpoints."
 seealso:
   - module: clusterkit.storage.storage_inputs
   - module: clusterkit.storage.pv_info
