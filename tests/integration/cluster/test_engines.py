@@ -20,6 +20,10 @@ from .cluster import Cluster
 from .cluster import claim as cluster_claim
 from .storage_role import CLASS, DEPLOYMENTS, NAME, PROVISIONER, SERVER, Run, policy, provisioned, storage_class
 
+# Many runs of playbooks: minutes.
+pytestmark = pytest.mark.long
+
+
 # Rights of the provisioner ---------------------------------------------------------------------------
 
 

@@ -8,6 +8,8 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from lab import binaries
 
 from .cluster import Cluster
@@ -26,6 +28,9 @@ from .storage_role import (
     static,
     storage_class,
 )
+
+# Many runs of playbooks: minutes.
+pytestmark = pytest.mark.long
 
 
 def test_many_objects_take_as_many_modules_as_two_and_a_second_run_changes_nothing(

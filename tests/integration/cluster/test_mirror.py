@@ -25,6 +25,9 @@ from lab.process import Process
 from .cluster import BIN, environment
 from .conftest import free_ports
 
+# Many runs of playbooks: minutes.
+pytestmark = pytest.mark.long
+
 USER, PASSWORD = "mirror", "not-for-logs"
 HTPASSWD = "mirror:$2b$05$t7zCfCAsLHFEcXbv3lxBfuFrMH36eWh6VkMptsgkIaf.f2.QAnuZ2\n"
 INDEX = "application/vnd.oci.image.index.v1+json"
