@@ -284,7 +284,7 @@ class _Classifier:
                 self._doubts.setdefault(
                     share,
                     f"of {missing} volumes in it not one directory is there: is its disk mounted, and is it right in "
-                    "storage_servers?"
+                    "storage_servers?",
                 )
 
     # What it is ---------------------------------------------------------------------------------------
