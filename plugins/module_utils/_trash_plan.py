@@ -206,7 +206,7 @@ class _Undelete(_Plan):
         if user is not None and user is not living:
             return f"PersistentVolume {user.name} names the same server and path by now", None
         reference = old["spec"].get("claimRef") or {}
-        claim = target or (reference.get("namespace"), reference.get("name"))
+        claim = target or (str(reference.get("namespace") or ""), str(reference.get("name") or ""))
         if not claim[0] or not claim[1]:
             return "it had no claim: any claim might take it; say undelete_to_claim", None
         found = next((one for one in self.listing.claims if (one["namespace"], one["name"]) == claim), None)

@@ -169,10 +169,12 @@ dest:
 from ansible_collections.clusterkit.storage.plugins.module_utils import _cleanup_run
 from ansible_collections.clusterkit.storage.plugins.module_utils._api_module import ApiModule
 
+ARGUMENTS = _cleanup_run.ARGUMENTS
+
 
 def main() -> None:
     module = ApiModule(
-        _cleanup_run.ARGUMENTS,
+        ARGUMENTS,
         supports_check_mode=True,
         required_if=[("state", "intended", ["objects"])],
     )

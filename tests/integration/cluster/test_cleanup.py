@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -194,12 +195,15 @@ class Volumes:
         self.make("leaving", "leaving", "deleting", storage_class="leaving")
         self.cluster.make_claim("leaving", storage_class="leaving")
         for name in ("leaving", *(f"used-{number}" for number in range(5))):
-            self.cluster.wait(lambda name=name: self.cluster.phase(name) == "Bound")
+            self.cluster.wait(partial(self._is_bound, name))
         self.cluster.done("DELETE", "/api/v1/persistentvolumes/leaving")
         for number in range(3):
             self.classes[f"archived-{number}"] = "archived"
             self.classes[f"nobody-{number}"] = "orphan"
             self.disk.fill(f"archived-{number}", f"nobody-{number}")
+
+    def _is_bound(self, name: str) -> bool:
+        return self.cluster.phase(name) == "Bound"
 
     def _second_cluster(self, folder: Path) -> Path:
         """What pv_info wrote there, of volumes on the same share."""
@@ -294,7 +298,8 @@ def test_sixty_volumes_are_told_apart_cleaned_up_and_brought_back(empty: Cluster
         volume = empty.volume(name)
         assert volume["spec"]["persistentVolumeReclaimPolicy"] == "Retain"
         assert volume["spec"]["claimRef"]["name"] == name
-        empty.wait(lambda name=name: empty.phase(name) == "Bound")
+        empty.wait_bound(name)
+        assert empty.phase(name) == "Bound"
         assert empty.claim(name)["spec"]["volumeName"] == name
     assert not list((disk.share / ".clusterkit/intents").iterdir())
 

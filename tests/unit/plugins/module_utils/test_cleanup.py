@@ -11,6 +11,7 @@ import pytest
 from ansible_collections.clusterkit.storage.plugins.module_utils import _cleanup, _plan, _planner, _uses, _volume_dirs
 from ansible_collections.clusterkit.storage.plugins.module_utils._directory_set import DirectorySet
 from ansible_collections.clusterkit.storage.plugins.module_utils._listing import Listing
+from ansible_collections.clusterkit.storage.plugins.module_utils._reclaim import Facts
 from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import Volume
 from ansible_collections.clusterkit.storage.plugins.modules import storage_plan
 from ansible_collections.clusterkit.storage.tests.api_server import Cluster, client
@@ -103,7 +104,7 @@ def test_a_volume_that_may_not_go_is_named(changes: dict[str, Any], facts: dict[
 
 def test_a_volume_that_is_being_emptied_or_mounted_upon_stays() -> None:
     own = listing(volume("v"))
-    own.facts = type(own.facts)(frozenset(), {}, frozenset({"v"}))
+    own.facts = Facts(frozenset(), {}, frozenset({"v"}))
     assert "a recycler pod is emptying it" in why(planned(directories("v"), own))
     found = directories(directory("v", mount_point=True))
     assert "is a mount point" in why(planned(found, listing(volume("v"))))
@@ -406,13 +407,14 @@ def test_only_what_nobody_needs_is_ever_planned(
     for step in plan["steps"]:
         path = step["directory"].replace(SHARE, "/nfs/k8s")
         near = [each for each in inside if each and (f"{each}/").startswith(f"{path}/")]
-        one = volumes.get(step["item"])
-        if one is None:
+        planned_volume = volumes.get(step["item"])
+        if planned_volume is None:
             assert orphans
             assert owned
             assert not near
             assert not any(path.startswith(f"{each}/") for each in inside)
             continue
+        one = planned_volume
         assert one.phase in ("Released", "Failed")
         assert one.released_at == "2026-02-01T00:00:00Z"
         assert one.claim is not None

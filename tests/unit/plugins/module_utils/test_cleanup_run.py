@@ -126,7 +126,7 @@ def test_the_objects_are_written_first(cluster: Cluster, tmp_path: Path) -> None
     [line] = [json.loads(one) for one in objects.read_text().splitlines()]
     assert line["volume"]["metadata"]["name"] == "a"
     assert (line["claim"], line["class"]["provisioner"]) == (None, "p")
-    assert cluster.effects == cluster.deleted == []
+    assert (cluster.effects, cluster.deleted) == ([], [])
     with pytest.raises(ValueError, match="needs a file"):
         run(cluster, file, "intended")
     assert ends(run(cluster, file, only=[])) == {}
@@ -143,6 +143,11 @@ def test_check_mode_changes_nothing(cluster: Cluster, tmp_path: Path) -> None:
     assert cluster.deleted == []
 
 
+def replaced(cluster: Cluster, name: str) -> None:
+    cluster.remove("persistentvolumes", "a")
+    pv(cluster, name, "a")
+
+
 CHANGES: list[tuple[str, Callable[[Cluster], object], tuple[str, str], str]] = [
     (
         "bound",
@@ -157,10 +162,10 @@ CHANGES: list[tuple[str, Callable[[Cluster], object], tuple[str, str], str]] = [
         "changed",
     ),
     ("gone", lambda c: c.remove("persistentvolumes", "a"), ("gone", "gone"), "does not exist"),
-    ("again", lambda c: (c.remove("persistentvolumes", "a"), pv(c, "a")), ("stale", "unknown"), "another volume"),
+    ("again", lambda c: replaced(c, "a"), ("stale", "unknown"), "another volume"),
     (
         "taken",
-        lambda c: (c.remove("persistentvolumes", "a"), pv(c, "b", "a")),
+        lambda c: replaced(c, "b"),
         ("gone", "unknown"),
         "another volume has",
     ),
@@ -204,7 +209,7 @@ def test_what_has_changed_since_the_plan_stays(
     outcome = run(cluster, file)
     assert ends(outcome) == {"a": end}
     assert words in outcome.items[0]["reason"]
-    assert cluster.deleted == cluster.effects == []
+    assert (cluster.deleted, cluster.effects) == ([], [])
     moved, withdrawn = outcome.more["directories"]["quarantined"], outcome.more["directories"]["closed"]
     assert bool(moved) is (end[1] == "gone")
     assert bool(withdrawn) is (end[1] == "kept")

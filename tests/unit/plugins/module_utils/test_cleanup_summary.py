@@ -59,7 +59,8 @@ def test_only_directories_whose_volume_is_certainly_gone_are_moved() -> None:
     assert to_do(PLAN, removed, "nfs2", "quarantined") == []
     assert to_do(PLAN, removed, "nfs2", "closed") == ["3"]
     assert to_do(PLAN, removed, "nfs1", "closed") == ["7"]
-    for nothing in ({}, {"failed": True}, {"directories": {}}, {"directories": []}):
+    nothings: list[dict[str, Any]] = [{}, {"failed": True}, {"directories": {}}, {"directories": []}]
+    for nothing in nothings:
         assert to_do(PLAN, nothing, "nfs1", "quarantined") == ["5", "6"]
     assert to_do(PLAN, {}, "nfs1", "quarantined", False) == ["1", "5", "6"]
 

@@ -276,8 +276,8 @@ def test_a_volume_whose_end_nobody_saw_is_left_to_the_next_run(site: Site) -> No
 def test_orphans_and_archives_go_without_a_volume_and_come_back(site: Site) -> None:
     for name in ("nobody", "archived-x"):
         site.world.volume(name)
-    given = {"orphans": True, "archives": True, "names": ["nobody", "archived-*"], "released_for": "1d"}
-    more = {"mounts": str(site.folder / "mounts.jsonl"), "parents": parents(site)}
+    given: dict[str, Any] = {"orphans": True, "archives": True, "names": ["nobody", "archived-*"], "released_for": "1d"}
+    more: dict[str, Any] = {"mounts": str(site.folder / "mounts.jsonl"), "parents": parents(site)}
     assert site.plan("cleanup", **given, **more)["steps"] == [], "they were made a moment ago"
     plan = site.plan("cleanup", later=True, **given, **more)
     assert {Path(step["item"]).name for step in plan["steps"]} == {"nobody", "archived-x"}

@@ -91,7 +91,7 @@ def test_csi_volumes_of_nfs_tell_server_and_path() -> None:
 def test_the_directory_of_a_csi_volume_is_found_however_it_is_spelled(
     attributes: dict[str, str], handle: str, path: str | None
 ) -> None:
-    csi = {**CSI["spec"]["csi"], "volumeHandle": handle}
+    csi: dict[str, Any] = {"driver": "nfs.csi.k8s.io", "volumeHandle": handle}
     csi["volumeAttributes"] = {"server": "s", "share": "/share", **attributes}
     assert Volume.of({**CSI, "spec": {"csi": csi}}).path == path
 
