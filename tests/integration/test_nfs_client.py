@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import tarfile
@@ -489,5 +490,6 @@ def test_a_play_limited_to_the_nodes_ends_while_the_server_is_frozen(frozen: Cal
     run = play("clusterkit.storage.site", "--limit", "nfs_clients:localhost", timeout=600)
     seconds = time.monotonic() - began
     assert seconds < 240, seconds
-    assert run.status != 0 and "no answer from the server within" in run.words, run.output[-3000:]
+    # Whether its address is still known decides which of them it is.
+    assert run.status != 0 and re.search("no answer from the server within|No route to host", run.words), run.output
     assert run.recap("node1")["changed"] == 0

@@ -28,9 +28,9 @@ LOG = logging.getLogger(__name__)
 SERVER = "192.168.77.11"
 FOLDER = "/nfs/k8s/outage"
 ACKNOWLEDGED = "/var/lib/outage-drill"
-# Mounts of one export share a superblock if their options are the same: these make one for pods that all end, and one
-# for pods of which some go on.
-ALONE, SHARED = ["hard", "nfsvers=4.2", "rsize=131072"], ["hard", "nfsvers=4.2", "rsize=65536"]
+# Mounts of one export share a superblock if their options are the same; rsize=131072 is what mounts get here that ask
+# for nothing. These make one for pods that all end, and one for pods of which some go on.
+ALONE, SHARED = ["hard", "nfsvers=4.2", "rsize=32768"], ["hard", "nfsvers=4.2", "rsize=65536"]
 # A line counts once its fsync has returned; then its number is written to the node's own disk.
 WRITER = f"""
 n=0

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from ansible_collections.clusterkit.storage.plugins.module_utils import _process
+from ansible_collections.clusterkit.storage.plugins.module_utils import _caller, _process
 from ansible_collections.clusterkit.storage.plugins.module_utils._caller import Caller, CallerGoneError
 
 
@@ -39,9 +39,37 @@ def test_many_threads_may_ask() -> None:
     os.close(writing)
 
 
-def test_a_file_is_always_there(tmp_path: Path) -> None:
+def test_whoever_hands_on_the_output_gets_an_empty_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ssh learns from it that nobody reads its own output any more."""
+    now = [100.0]
+    monkeypatch.setattr(_caller.time, "monotonic", lambda: now[0])
+    reading, writing = os.pipe()
+    caller = Caller(writing)
+    for _second in range(10):
+        now[0] += 0.5
+        assert not caller.is_gone
+    assert os.read(reading, 100) == b"\n\n"
+    monkeypatch.setattr(_caller.select, "poll", NothingYet)
+    os.close(reading)
+    now[0] += 5
+    assert caller.is_gone, "closed between the look and the line"
+    os.close(writing)
+
+
+class NothingYet:
+    def register(self, *_arguments: object) -> None:
+        pass
+
+    def poll(self, _timeout: int) -> list[tuple[int, int]]:
+        return []
+
+
+def test_a_file_is_always_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with (tmp_path / "output").open("w") as stream:
-        assert not Caller(stream.fileno()).is_gone
+        caller = Caller(stream.fileno())
+        monkeypatch.setattr(_caller.time, "monotonic", lambda: 1e12)
+        assert not caller.is_gone
+    assert (tmp_path / "output").read_text() == ""
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
