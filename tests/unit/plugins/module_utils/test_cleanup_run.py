@@ -348,6 +348,7 @@ def test_a_volume_that_fails_meanwhile_tells_why(cluster: Cluster, tmp_path: Pat
 
 
 def undelete_plan(cluster: Cluster, folder: Path, *, claim: bool = False) -> str:
+    cluster.add("namespaces", "shop")
     notes = {"storage.clusterkit/restored-from": "old-uid"}
     volume = {"kind": "PersistentVolume", "metadata": {"name": "a", "annotations": notes}, "spec": {}}
     volume["status"] = {"phase": "Available"}  # what the controller makes of it

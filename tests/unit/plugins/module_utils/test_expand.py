@@ -287,7 +287,7 @@ def test_two_servers_with_shares_of_one_path_are_not_mixed_up() -> None:
     ]
     placed = [volume(name="a", server="192.0.2.1"), volume(name="b", server="192.0.2.2")]
     for entry in placed:
-        entry.place_in(servers)
+        entry.place_in(ServerMap(servers))
     told = _expand.shares(placed, [], servers)
     assert [(one["server"], one["size"], one["overcommitted"]) for one in told] == [
         ("192.0.2.1", 15 * 2**30, 0),

@@ -368,7 +368,7 @@ def test_what_is_listed_for_plans_survives_its_file(cluster: Cluster, tmp_path: 
             (tmp_path / "b").write_text(json.dumps([{"host": HOST, "generations": [generation()]}]))
             request = {name: one.get("default") for name, one in _restore_plan.ARGUMENTS.items()}
             request.update(backups=str(tmp_path / "b"), claims=["shop/data"])
-        plan = _planner.plan({**given, action: {**request, "storage_servers": SERVERS, "scale": True}})
+        plan = _planner.plan({**given, action: {**request, "storage_servers": SERVERS, "scale": True}}).plan
         assert plan["refusals"][0]["reason"].startswith("pod shop/p mounts it and belongs to nobody")
     path.write_text(path.read_text().replace('"kind": "Deployment"', '"kind": "Other"'))
     with pytest.raises(ValueError, match="'Other' is no kind of record"):
