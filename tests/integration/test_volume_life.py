@@ -136,7 +136,7 @@ def test_what_pods_find_in_volumes_that_live_on(tmp_path: Path, restored: Lab) -
 def test_a_recycler_at_work_is_not_disturbed(tmp_path: Path, restored: Lab) -> None:
     """Released with policy Recycle: its content is being removed, so a new owner must not get it."""
     server, cluster = restored.guest("server1"), Objects(restored)
-    server.ssh("cd /nfs/k8s/spv_002 && for d in $(seq 40); do mkdir $d && (cd $d && touch $(seq 400)); done")
+    server.ssh("cd /nfs/k8s/spv_002 && for d in $(seq 40); do mkdir -m 0777 $d && (cd $d && touch $(seq 100)); done")
     cluster.delete_claims("nfs-pvc002")
     cluster.wait("the volume is released", lambda: cluster.phase("nfs-spv002") == "Released", 60)
     done = play(
