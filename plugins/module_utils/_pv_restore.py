@@ -124,7 +124,7 @@ def _make_shared(api: Api, steps: Sequence[Mapping[str, Any]]) -> dict[str, str]
     for step in steps:
         namespace, storage_class = step["claim"]["namespace"], step["objects"].get("storage_class")
         if namespace:
-            body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
+            body: Mapping[str, Any] = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
             wanted[f"namespace {namespace}"] = (path_of("namespaces"), path_of("namespaces", namespace), body)
         if storage_class:
             name = storage_class["metadata"]["name"]

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -92,12 +93,15 @@ class Site:
     def wait_bound(self, name: str, namespace: str) -> None:
         self.cluster.wait(lambda: self.cluster.claim(name, namespace)["status"].get("phase") == "Bound")
 
+    def _lacks(self, space: str) -> bool:
+        return bool(self.cluster.request("GET", f"/api/v1/namespaces/{space}")[0] == 404)
+
     def remove(self, *spaces: str) -> None:
         """Empty the cluster: as after a loss of etcd."""
         for name in spaces:
             self.cluster.request("DELETE", f"/api/v1/namespaces/{name}")
         for name in spaces:
-            self.cluster.wait(lambda name=name: self.cluster.request("GET", f"/api/v1/namespaces/{name}")[0] == 404)
+            self.cluster.wait(partial(self._lacks, name))
         self.cluster.clear()
         self.cluster.request("DELETE", f"{CLASSES}/kept")
 
@@ -251,7 +255,7 @@ def test_a_killed_run_is_put_right_by_the_next(rsync_site: Site) -> None:
             [*argv, json.dumps(slow)], env=environment(), stdout=subprocess.DEVNULL, start_new_session=True
         )
         folder = site.repository / "shop/pv-odd/.partial"
-        site.cluster.wait(lambda folder=folder: folder.exists(), 120)
+        site.cluster.wait(folder.exists, 120)
         os.killpg(child.pid, signal.SIGKILL)
         child.wait()
         assert site.replicas()[0] == 0

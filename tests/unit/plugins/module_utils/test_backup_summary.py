@@ -169,7 +169,10 @@ def test_servers_are_found_by_what_they_export() -> None:
         {"path": "/srv/a", "options": ["ro"]},
     ]
     facts = {"ansible_all_ipv4_addresses": ["192.0.2.10", "127.0.0.1"], "other": 1}
-    told = {"nfs1": {"address": "nfs1.example.com", "facts": facts, "exports": exports}, "nfs2": {"exports": None}}
+    told: dict[str, dict[str, Any]] = {
+        "nfs1": {"address": "nfs1.example.com", "facts": facts, "exports": exports},
+        "nfs2": {"exports": None},
+    }
     (found,) = _shares.found_servers(told)
     assert (found["name"], found["host"]) == ("nfs1", "nfs1")
     assert found["addresses"] == ["nfs1", "nfs1.example.com", "192.0.2.10"]

@@ -65,7 +65,12 @@ def claim(name: str = "data", volume_name: str = "pv", namespace: str = "shop", 
     }
 
 
-CLASS = {"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": "kept"}, "provisioner": "x"}
+CLASS: dict[str, Any] = {
+    "apiVersion": "storage.k8s.io/v1",
+    "kind": "StorageClass",
+    "metadata": {"name": "kept"},
+    "provisioner": "x",
+}
 
 
 def listing(volumes: list[dict[str, Any]], objects: list[dict[str, Any]] | None = None, **more: Any) -> Listing:
@@ -81,7 +86,7 @@ def pod(name: str, claim_name: str, owner: dict[str, str] | None = None) -> dict
     return {"kind": "Pod", "namespace": "shop", "name": name, "claims": [claim_name], "owner": owner}
 
 
-WEB = {
+WEB: dict[str, Any] = {
     "kind": "Deployment", "namespace": "shop", "name": "web", "replicas": 2, "stopped": None, "claims": ["data"],
     "claim_prefixes": [],
 }  # fmt: skip
