@@ -19,6 +19,9 @@ import pytest
 
 from .cluster import BIN, Cluster, environment
 
+# A file system of its own is made, and 60 volumes on it.
+pytestmark = pytest.mark.long
+
 SERVER = "192.0.2.77"
 OTHER_CLUSTER = "00000000-8a9e-4b55-9a0e-2f1f7f1a9c11"
 CLEANUP, UNDELETE, PURGE = (f"clusterkit.storage.{name}" for name in ("cleanup", "undelete", "purge"))
