@@ -42,7 +42,7 @@ def run_traced(
     attached = tracer.stderr.readline()
     assert "attached" in attached, attached
     os.kill(child, signal.SIGCONT)
-    _, status = os.waitpid(child, 0)
+    _pid, status = os.waitpid(child, 0)
     tracer.communicate(timeout=30)
     return status
 
@@ -51,7 +51,7 @@ def steps(log: Path) -> list[tuple[str, int]]:
     """Return the system calls of a run: name, and which one of that name."""
     found: list[tuple[str, int]] = []
     for name in re.findall(r"^(\w+)\(", log.read_text(), re.MULTILINE):
-        found.append((name, 1 + sum(name == other for other, _ in found)))
+        found.append((name, 1 + sum(name == other for other, _number in found)))
     return found
 
 
