@@ -111,7 +111,7 @@ class _Run:
     def bring(self, image: str) -> dict[str, Any]:
         """Copy it if it is missing, and pull it back."""
         copy = rewritten(image, self._given["registry"])
-        item: dict[str, Any] = {"image": image, "copy": copy, "state": "present"}
+        item: dict[str, Any] = {"image": image, "target": copy, "state": "present"}
         found, complaint = self._digest(copy, self._target)
         if complaint and not _MISSING.search(complaint):
             return {**item, "state": "failed", "reason": complaint}
@@ -132,7 +132,7 @@ class _Run:
     def _proven(self, item: dict[str, Any]) -> dict[str, Any]:
         with tempfile.TemporaryDirectory(prefix="clusterkit-mirror-") as folder:
             proof = Side("src", self._target.authfile, self._target.tls_verify)
-            complaint = self._copy(f"docker://{item['copy']}", f"dir:{folder}", [proof])
+            complaint = self._copy(f"docker://{item['target']}", f"dir:{folder}", [proof])
             if complaint:
                 return {**item, "state": "failed", "reason": f"cannot be pulled from the registry: {complaint}"}
             return {**item, "digest": _digest_of((Path(folder) / "manifest.json").read_bytes())}

@@ -108,7 +108,7 @@ images:
   elements: dict
   contains:
     image: {description: Where it comes from., type: str, sample: "docker.io/library/busybox:1.36"}
-    copy:
+    target:
       description: What it is called in the registry.
       type: str
       sample: "registry.example.org:5000/mirror/library/busybox:1.36"
@@ -128,8 +128,8 @@ def main() -> None:
     except ValueError as error:
         module.fail_json(msg=str(error))
     problems = found.pop("problems")
-    there = [one["copy"] for one in found["images"] if one["state"] == "present"]
-    after = [one["copy"] for one in found["images"] if one["state"] != "failed"]
+    there = [one["target"] for one in found["images"] if one["state"] == "present"]
+    after = [one["target"] for one in found["images"] if one["state"] != "failed"]
     diff = {"before": "\n".join([*there, ""]), "after": "\n".join([*after, ""])}
     if problems:
         count = f"{len(problems)} of {len(found['images'])} images are not in the registry"

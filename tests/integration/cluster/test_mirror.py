@@ -182,7 +182,7 @@ def test_an_image_that_is_nowhere_is_named_and_the_others_are_copied(registries:
     run = play(**given)
     assert run.returncode
     assert f"1 of 2 images are not in the registry: {source}/missing:v1" in run.stdout
-    assert f'"copy": "{target}/busybox:1.36"' in run.stdout
+    assert f'"target": "{target}/busybox:1.36"' in run.stdout
 
 
 def test_without_a_registry_nothing_is_done() -> None:

@@ -60,7 +60,7 @@ def test_only_what_is_missing_is_copied(store: Path) -> None:
     found = mirror("quay.io/a", "quay.io/b", "quay.io/a")
     assert states(found) == ["copied", "present"]
     assert found["changed"]
-    assert found["images"][0]["copy"] == "r.example.org/m/a"
+    assert found["images"][0]["target"] == "r.example.org/m/a"
     assert found["images"][0]["digest"].startswith(
         "sha256:ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb"
     )
