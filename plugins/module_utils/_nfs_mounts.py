@@ -272,12 +272,16 @@ def _move_into_new_mounts(planned: Sequence[Planned], table: MountTable) -> None
     """See to what lies below a path that gets a mount: it would be hidden, still mounted and out of reach."""
     for outer in [each for each in planned if each.replaces]:
         inner = {each.path: each for each in planned if each.problem is None and each.wanted.state != "present"}
-        for mount in hidden_by(table, outer.path):
-            item = inner.get(mount.path)
-            stack = table.find(mount.path).stack
-            if item is None or not all(each.is_nfs for each in stack):
-                outer.give_up(would_hide([mount]))
-                break
+        hidden = hidden_by(table, outer.path)
+        stacks = {mount.path: table.find(mount.path).stack for mount in hidden}
+        stay = [
+            mount for mount in hidden if mount.path not in inner or not all(each.is_nfs for each in stacks[mount.path])
+        ]
+        if stay:
+            outer.give_up(would_hide(stay))
+            continue
+        for path, stack in stacks.items():
+            item = inner[path]
             if item.wanted.state == "mounted" and not item.replaces:
                 item.unmount = list(reversed(stack))
                 item.remount.clear()

@@ -530,6 +530,20 @@ def test_a_mount_that_would_hide_another_one_is_refused() -> None:
     assert host.commands == []
 
 
+def test_all_mounts_that_would_be_hidden_are_named_and_none_is_touched() -> None:
+    """Their order in mountinfo is that of their making, which differs from host to host."""
+    host = SimulatedHost()
+    apply(host, item("/data/ours", "nfs2:/srv/x"))
+    host.mount("/dev/sdb1", "/data/one", fstype="ext4")
+    host.mount("nfs1:/srv/y", "/data/two", fstype="nfs4")
+    before = list(host.mounts)
+    outcome = apply(host, item("/data/ours", "nfs2:/srv/x"), item("/data"))
+    assert outcome.failures == [
+        "/data: a mount here would hide /data/one (/dev/sdb1, ext4), /data/two (nfs1:/srv/y, nfs4)"
+    ]
+    assert host.mounts == before
+
+
 def test_a_mount_of_the_list_moves_into_a_new_mount_around_it() -> None:
     host = SimulatedHost()
     host.mount("nfs2:/srv/x", "/data/sub", "ro")
