@@ -1,6 +1,6 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What follows from what the test pods could do: is a size a limit, who is who on the server, what keeps from writing."""
+"""What follows from what test pods could do: is a size a limit, who is who on the server, what keeps from writing."""
 
 from __future__ import annotations
 
