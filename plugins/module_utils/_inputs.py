@@ -24,6 +24,7 @@ from ansible_collections.clusterkit.storage.plugins.module_utils import (
     _nfsmount_conf,
     _platforms,
     _shares,
+    _verification_answers,
 )
 from ansible_collections.clusterkit.storage.plugins.module_utils._argument_specs import Spec
 from ansible_collections.clusterkit.storage.plugins.module_utils._cluster import Cluster
@@ -44,6 +45,8 @@ _SITE_SPEC = Spec(
         },
         "verify_image": {"type": "str", "default": "docker.io/library/busybox:1.36"},
         "verify_timeout": {"type": "int", "default": 300},
+        "verify_classes": {"type": "list", "elements": "str", "default": []},
+        "verify_deep": {"type": "bool", "default": False},
         "storage_kubeconfig": {"type": "str", "default": ""},
         "storage_context": {"type": "str", "default": ""},
         "storage_api_host": {"type": "str", "default": "localhost"},
@@ -109,6 +112,7 @@ def check(
         for server in servers
         if server.name not in unread
     ]
+    classes = [] if removal else _classes_to_try(wanted, site["verify_classes"], partial(report.problem, api_host))
     return {
         "problems": [finding.as_dict() for finding in report.problems],
         "notes": [finding.as_dict() for finding in report.notes],
@@ -141,6 +145,9 @@ def check(
         "verify": {
             "image": _cluster.rewritten(site["verify_image"], wanted.registry),
             "timeout": site["verify_timeout"],
+            "classes": classes,
+            "deep": site["verify_deep"],
+            "uid": _verification_answers.UID,
         },
     }
 
@@ -314,6 +321,17 @@ def _check_variables_of_cluster(
         ),
         site,
     )
+
+
+def _classes_to_try(wanted: Cluster, named: Sequence[str], problem: Callable[[str, str], None]) -> list[str]:
+    """The names of the classes whose volumes a provisioner of ours makes; with C(named) only those."""
+    ours = {one["provisioner_name"] for _index, one in wanted.installed}
+    names = [one["name"] for one in wanted.classes if one["provisioner"] in ours]
+    for index, name in enumerate(named):
+        if name not in names:
+            words = f'no provisioner of k8s_storage_provisioners serves a class "{name}" of k8s_storage_classes'
+            problem(f"verify_classes[{index}]", f"{words}{did_you_mean(name, names)}")
+    return [name for name in names if name in named or not named]
 
 
 def _is_wanted(cluster: Cluster) -> bool:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,6 +14,7 @@ from ansible_collections.clusterkit.storage.plugins.module_utils import (
     _export_list,
     _export_options,
     _objects,
+    _verification_answers,
 )
 
 CLASS = "storage.clusterkit/verify-class"
@@ -20,11 +22,14 @@ PROVISIONER = "storage.clusterkit/verify-provisioner"
 # Program number of NFS in the RPC registry.
 _NFS_PROGRAM = 100003
 DOES = "storage.clusterkit/verify-does"
+# As parts/verification.yml chooses them.
+_NAMESPACE = r"storage-verify-\d{8}-\d{6}-\d+"
 
 
 @dataclass
 class Lines:
     right: list[str] = field(default_factory=list)
+    note: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     unseen: list[str] = field(default_factory=list)
 
@@ -32,9 +37,13 @@ class Lines:
         # What a check on bare hosts finds missing is what the run is going to make.
         bad = "not yet" if check_mode else "WRONG"
         lines = [f"ok: {line}" for line in self.right]
+        lines += [f"note: {line}" for line in self.note]
         lines += [f"{bad}: {line}" for line in self.wrong]
         lines += [f"not checked: {line}" for line in self.unseen]
         return {"lines": lines or ["nothing to check"], "wrong": self.wrong}
+
+    def add(self, about: str, finding: _verification_answers.Finding) -> None:
+        getattr(self, finding.kind).append(f"{about}: {finding.words}")
 
 
 def unbound(live: Sequence[Mapping[str, Any]], inputs: Mapping[str, Any]) -> list[str]:
@@ -43,24 +52,38 @@ def unbound(live: Sequence[Mapping[str, Any]], inputs: Mapping[str, Any]) -> lis
 
 
 def places(inputs: Mapping[str, Any], claims: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[str]]]:
-    """For each host: the directories of our provisioners, and those of the test claims in them."""
+    """For each host: the directories of our provisioners, those of the test claims in them, and names to look for."""
     found: dict[str, dict[str, list[str]]] = {}
+    patterns = [f"*{claim['spec']['volumeName']}*" for claim in claims if claim["spec"].get("volumeName")]
     for use in inputs["uses"]:
         if use["kind"] == "volume":
             continue
-        entry = found.setdefault(use["host"], {"shares": [], "directories": []})
+        entry = found.setdefault(use["host"], {"shares": [], "directories": [], "patterns": patterns})
         if use["path"] not in entry["shares"]:
             entry["shares"].append(use["path"])
+    for host, directory, _claim in _directories(inputs, claims):
+        found[host]["directories"].append(directory)
+    return found
+
+
+def _directories(
+    inputs: Mapping[str, Any], claims: Sequence[Mapping[str, Any]]
+) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """Host, directory and claim, for the claims that were written on."""
+    for use in inputs["uses"]:
         for claim in claims:
             volume = claim["spec"].get("volumeName")
-            if not volume:
+            if not volume or not _is_written(claim):
                 continue
             if use["kind"] == "class" and _annotation(claim, CLASS) == use["name"]:
-                entry["directories"].append(f"{use['path']}/{volume}")  # csi-driver-nfs
+                yield use["host"], f"{use['path']}/{volume}", claim  # csi-driver-nfs
             elif use["kind"] == "provisioner" and _annotation(claim, PROVISIONER) == use["name"]:
                 name = f"{claim['metadata']['namespace']}-{claim['metadata']['name']}-{volume}"
-                entry["directories"].append(f"{use['path']}/{name}")
-    return found
+                yield use["host"], f"{use['path']}/{name}", claim
+
+
+def _is_written(claim: Mapping[str, Any]) -> bool:
+    return "ReadOnlyMany" not in claim["spec"].get("accessModes", [])
 
 
 def summary(record: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -76,11 +99,18 @@ def summary(record: Mapping[str, Any]) -> dict[str, list[str]]:
         _inline(record, lines)
         _unfinished(record, lines)
         _contents(record, lines)
+        _answers(record, lines)
+        _read_only(record, lines)
         _removal(record, lines)
     elif record["check_mode"]:
         lines.unseen.append("test claims and pods, since check mode only reads")
     else:
         lines.unseen.append("dynamic volumes, since k8s_storage_provisioners has none")
+    lines.note += [
+        f"namespace {name}: left by another run of verify, which goes on or was killed"
+        for name in record["namespaces"]
+        if re.fullmatch(_NAMESPACE, name)
+    ]
     return lines.as_dict(check_mode=record["check_mode"])
 
 
@@ -101,16 +131,26 @@ def _classes(record: Mapping[str, Any], lines: Lines) -> None:
         key = {"namespace": claim["metadata"]["namespace"], "name": claim["metadata"]["name"]}
         phase = _phase(record["test_claims"], key)
         if phase != "Bound":
-            lines.wrong.append(f"class {name}: a claim of 2Mi is {phase}")
-            continue
-        wrote = _node(record["pods"], name, "write")
-        read = _node(record["pods"], name, "read")
-        if not wrote or not read:
-            # The pods themselves are named further below.
-            continue
-        lines.right.append(f"class {name}: a claim of 2Mi is Bound; {wrote} wrote SUCCESS, {read} read it")
-        if wrote == read:
-            lines.unseen.append(f"class {name} from a second node, since pods run on {read} only")
+            mode = "" if _is_written(claim) else " and ReadOnlyMany"
+            lines.wrong.append(f"class {name}: a claim of 2Mi{mode} is {phase}")
+        elif _is_written(claim):
+            _two_nodes(record["pods"], name, lines)
+
+
+def _two_nodes(pods: Sequence[Mapping[str, Any]], name: str, lines: Lines) -> None:
+    writer, reader = _pod(pods, name, "write"), _pod(pods, name, "read")
+    if not writer or not reader:
+        # The pods themselves are named further below.
+        return
+    wrote, read = writer["spec"]["nodeName"], reader["spec"]["nodeName"]
+    words = f"class {name}: a claim of 2Mi is Bound; {wrote} wrote SUCCESS, {read} read it"
+    if _verification_answers.said(writer, "test").get("back") == "seen":
+        lines.right.append(f"{words} and wrote back, {wrote} read that")
+    else:
+        lines.right.append(words)
+        lines.wrong.append(f"class {name}: {wrote} has not seen what {read} wrote")
+    if wrote == read:
+        lines.unseen.append(f"class {name} from a second node, since pods run on {read} only")
 
 
 def _inline(record: Mapping[str, Any], lines: Lines) -> None:
@@ -133,17 +173,64 @@ def _unfinished(record: Mapping[str, Any], lines: Lines) -> None:
 
 def _contents(record: Mapping[str, Any], lines: Lines) -> None:
     inputs = record["inputs"]
-    for host, wanted in places(inputs, record["test_claims"]).items():
-        seen = (record["servers"].get(host) or {}).get("files") or []
-        for directory in wanted["directories"]:
-            if f"{directory}/SUCCESS" in seen:
-                lines.right.append(f"{host}: {directory}/SUCCESS holds what the pod wrote")
-            else:
-                lines.wrong.append(f"{host}: {directory}/SUCCESS is not there, or holds something else")
+    for host, directory, claim in _directories(inputs, record["test_claims"]):
+        files = _files(record["servers"].get(host) or {})
+        if f"{directory}/SUCCESS" not in files:
+            lines.wrong.append(f"{host}: {directory}/SUCCESS is not there, or holds something else")
+        else:
+            lines.right.append(f"{host}: {directory}/SUCCESS holds what the pod wrote")
+            if _pod(record["pods"], _annotation(claim, CLASS), "read") and f"{directory}/SUCCESS-back" not in files:
+                lines.wrong.append(f"{host}: {directory}/SUCCESS-back is not there, or holds something else")
+    lines.wrong += [
+        f"{host}: files of the test: {seen['files_error']}"
+        for host, seen in record["servers"].items()
+        if seen and seen.get("files_error")
+    ]
     located = {use["place"] for use in inputs["uses"]}
     for index, one in enumerate(inputs["cluster"]["provisioners"]):
         if one["engine"] == "subdir" and f"k8s_storage_provisioners[{index}]" not in located:
             lines.unseen.append(f'files of provisioner "{one["name"]}", since {one["server"]} is no server of ours')
+
+
+def _answers(record: Mapping[str, Any], lines: Lines) -> None:
+    """What the writer of each class could do, beside what the server has of it."""
+    where = {
+        _annotation(claim, CLASS): (host, directory)
+        for host, directory, claim in _directories(record["inputs"], record["test_claims"])
+    }
+    for name in dict.fromkeys(_annotation(one, CLASS) for one in record["objects"] if _label(one, DOES) == "write"):
+        pod = _pod(record["pods"], name, "write")
+        if not pod:
+            continue
+        host, directory = where.get(name, ("", ""))
+        files = _files(record["servers"].get(host) or {})
+        large = files.get(f"{directory}/SUCCESS-8Mi")
+        finding = _verification_answers.size(
+            _verification_answers.said(pod, "test"), int(large["size"]) if large else None
+        )
+        lines.add(f"class {name}", finding)
+        root = files.get(f"{directory}/SUCCESS")
+        if root:
+            user = files.get(f"{directory}/SUCCESS-{_verification_answers.UID}")
+            outcome = _verification_answers.said(pod, "user").get("write", "")
+            lines.add(
+                f"class {name}",
+                _verification_answers.owners(_owner(root), _owner(user) if user else None, outcome, host),
+            )
+        elif not host:
+            lines.unseen.append(f"class {name}: uid mapping, since its files are on no server of ours")
+
+
+def _read_only(record: Mapping[str, Any], lines: Lines) -> None:
+    wanted = [one for one in record["objects"] if _label(one, DOES) in _verification_answers.READ_ONLY]
+    for one in wanted:
+        name, does = _annotation(one, CLASS), _label(one, DOES)
+        pod = _pod(record["pods"], name, does)
+        if pod:
+            answer = _verification_answers.said(pod, "test")
+            lines.add(f"class {name}", _verification_answers.read_only(does, answer, pod["spec"]["nodeName"]))
+    if not wanted and any(_label(one, DOES) == "write" for one in record["objects"]):
+        lines.unseen.append("whether anything enforces ReadOnlyMany, since verify_deep is false")
 
 
 def _removal(record: Mapping[str, Any], lines: Lines) -> None:
@@ -165,8 +252,11 @@ def _removal(record: Mapping[str, Any], lines: Lines) -> None:
         )
     elif not record["rest_gone"]:
         wrong.append(f"not removed: {', '.join(_objects.name_of(one) for one in rest)}")
-    for host, seen in record["servers"].items():
-        wrong += [f"{host}: left by the test: {path}" for path in (seen or {}).get("left") or []]
+    for host, place in places(record["inputs"], record["test_claims"]).items():
+        seen = record["servers"].get(host) or {}
+        wrong += [f"{host}: left by the test: {path}" for path in seen.get("left") or []]
+        if place["shares"] and not seen.get("looked"):
+            wrong.append(f"{host}: could not be asked whether the test left files in {', '.join(place['shares'])}")
     lines.wrong += wrong
     if not wrong:
         lines.right.append("all objects, volumes and directories of the test are gone")
@@ -186,11 +276,20 @@ def _is(item: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     return bool(metadata["namespace"] == wanted["namespace"] and metadata["name"] == wanted["name"])
 
 
-def _node(pods: Sequence[Mapping[str, Any]], storage_class: str, does: str) -> str:
+def _pod(pods: Sequence[Mapping[str, Any]], storage_class: str, does: str) -> Mapping[str, Any] | None:
+    """The pod that did it, if it has succeeded."""
     for pod in pods:
         if _annotation(pod, CLASS) == storage_class and _label(pod, DOES) == does and _succeeded(pod):
-            return str(pod["spec"]["nodeName"])
-    return ""
+            return pod
+    return None
+
+
+def _files(seen: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    return {one["path"]: one for one in seen.get("files") or []}
+
+
+def _owner(file: Mapping[str, Any]) -> _verification_answers.Owner:
+    return int(file["uid"]), int(file["gid"])
 
 
 def _label(item: Mapping[str, Any], name: str) -> str:

@@ -201,7 +201,7 @@ uses:
   type: list
   elements: dict
 verify:
-  description: Image and time limit of the verification.
+  description: Image, time limit, classes, depth and ordinary user of the verification.
   returned: success
   type: dict
 cluster:

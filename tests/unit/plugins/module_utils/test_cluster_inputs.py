@@ -141,6 +141,25 @@ def test_images_get_the_registry_and_keep_the_rest() -> None:
     assert result["verify"]["image"] == "registry.example.org:5000/mirror/busybox:1.36"
 
 
+def test_verify_tries_the_classes_that_a_provisioner_of_ours_serves() -> None:
+    given: dict[str, Any] = {
+        "k8s_storage_provisioners": [PROVISIONER],
+        "k8s_storage_classes": [
+            {"name": "a", "provisioner": "fuseim.pri/ifs"},
+            {"name": "foreign", "provisioner": "example.org/x"},
+            {"name": "slow", "provisioner": "fuseim.pri/ifs"},
+        ],
+    }
+    assert check(**given)["verify"]["classes"] == ["a", "slow"]
+    assert check(**given)["verify"]["deep"] is False
+    assert check(**given, verify_classes="slow", verify_deep="true")["verify"]["classes"] == ["slow"]
+    found = problems(**given, verify_classes=["a", "slwo", "foreign"])
+    assert len(found) == 2
+    words = 'verify_classes[1]: no provisioner of k8s_storage_provisioners serves a class "slwo" of k8s_storage_classes'
+    assert f'{words}; did you mean "slow"?' in found[0]
+    assert 'verify_classes[2]: no provisioner of k8s_storage_provisioners serves a class "foreign"' in found[1]
+
+
 @pytest.mark.parametrize(
     ("server", "path", "words"),
     [

@@ -12,6 +12,12 @@ from ansible_collections.clusterkit.storage.plugins.module_utils import _verific
 NAMESPACE = "storage-verify-1"
 VOLUME = "pvc-1"
 DIRECTORY = f"/nfs/dpv/{NAMESPACE}-claim-1-{VOLUME}"
+SAID = {
+    "write": {"test": "size: written\ntotal: 1000000\nback: seen\n", "user": "write: written\n"},
+    "access-mode": {"test": "write: written\n"},
+    "read-only": {"test": "write: refused: sh: can't create /mnt/read-only: Read-only file system\n"},
+    "mount-option": {"test": "write: refused: sh: can't create /mnt/mount-option: Read-only file system\n"},
+}
 
 
 def thing(kind: str, name: str, **more: Any) -> dict[str, Any]:
@@ -30,8 +36,18 @@ def pod(does: str, node: str, phase: str = "Succeeded") -> dict[str, Any]:
             "annotations": {_verification.CLASS: storage_class},
         },
         spec={"nodeName": node, "volumes": [{"nfs": {"server": "192.0.2.1", "path": "/nfs/dpv"}}]},
-        status={"phase": phase},
+        status={
+            "phase": phase,
+            "containerStatuses": [
+                {"name": name, "state": {"terminated": {"exitCode": 0, "reason": "Completed", "message": message}}}
+                for name, message in SAID.get(does, {"test": ""}).items()
+            ],
+        },
     )
+
+
+def file(name: str, owner: int = 65534, size: int = 17) -> dict[str, Any]:
+    return {"path": f"{DIRECTORY}/{name}", "uid": owner, "gid": owner, "size": size}
 
 
 def good() -> dict[str, Any]:
@@ -41,7 +57,7 @@ def good() -> dict[str, Any]:
         "PersistentVolumeClaim",
         "claim-1",
         metadata={"annotations": {_verification.CLASS: "managed", _verification.PROVISIONER: "prov"}},
-        spec={"volumeName": VOLUME},
+        spec={"volumeName": VOLUME, "accessModes": ["ReadWriteMany"]},
         status={"phase": "Bound"},
     )
     own = {
@@ -71,6 +87,7 @@ def good() -> dict[str, Any]:
             },
         },
         "check_mode": False,
+        "namespaces": ["default", "storage-verify-old"],
         "servers": {
             "server1": {
                 "exports": {
@@ -81,8 +98,15 @@ def good() -> dict[str, Any]:
                     "programs": [{"program": 100003}],
                 },
                 "error": "",
-                "files": [f"{DIRECTORY}/SUCCESS"],
+                "files": [
+                    file("SUCCESS"),
+                    file("SUCCESS-8Mi", size=8 * 1024 * 1024 + 17),
+                    file("SUCCESS-back"),
+                    file("SUCCESS-1000", 1000),
+                ],
+                "files_error": "",
                 "left": [],
+                "looked": True,
             }
         },
         "claims": [own],
@@ -103,10 +127,15 @@ def test_what_works_is_said_line_by_line() -> None:
             "ok: server1: all 1 exports are in effect, NFS 3, 4.2 is served",
             "ok: server1: rpcbind knows nfs, mountd offers all exports",
             "ok: claim default/c1 is Bound to v1",
-            "ok: class managed: a claim of 2Mi is Bound; node1 wrote SUCCESS, node2 read it",
+            "ok: class managed: a claim of 2Mi is Bound; node1 wrote SUCCESS, node2 read it and wrote back, "
+            "node1 read that",
             "ok: inline volume 192.0.2.1:/nfs/dpv: node1 wrote, read and removed a file",
             f"ok: server1: {DIRECTORY}/SUCCESS holds what the pod wrote",
             "ok: all objects, volumes and directories of the test are gone",
+            "note: class managed: size not enforced: 8 MiB were written into a claim of 2Mi",
+            "note: class managed: uid mapping (root_squash): 0:0 writes as 65534:65534 on server1, "
+            "1000:1000 as 1000:1000",
+            "not checked: whether anything enforces ReadOnlyMany, since verify_deep is false",
         ],
         "wrong": [],
     }
@@ -131,6 +160,16 @@ def set_at(record: dict[str, Any], path: str, value: Any) -> None:
         ("servers/server1/exports", {}, "server1: exports: "),
         ("servers/server1", {}, "server1: exports: they cannot be read"),
         ("servers/server1/files", [], "SUCCESS is not there"),
+        ("servers/server1/files/2", file("other"), "SUCCESS-back is not there"),
+        ("servers/server1/files/3", file("other"), "uid 1000 wrote a file, but it is not there on server1"),
+        ("servers/server1/files/1/size", 4096, "wrote 8 MiB, but the server has 4096 bytes of them"),
+        ("servers/server1/files_error", "no such luck", "server1: files of the test: no such luck"),
+        ("servers/server1/looked", False, "server1: could not be asked whether the test left files in /nfs/dpv"),
+        (
+            "pods/0/status/containerStatuses/0/state/terminated/message",
+            "size: written\nback: unseen\n",
+            "class managed: node1 has not seen what node2 wrote",
+        ),
         ("servers/server1/left", ["/nfs/dpv/archived-x"], "server1: left by the test: /nfs/dpv/archived-x"),
         ("claims", [], "claim default/c1 is missing"),
         ("claims/0/status/phase", "Pending", "claim default/c1 is Pending"),
@@ -215,7 +254,61 @@ def test_only_what_a_provisioner_made_lies_in_its_directory() -> None:
     found = _verification.places(
         {"uses": uses}, [claim("x", "a/b", "pv1"), claim("y", "e/f", "pv2"), claim("z", "a/b", None)]
     )
-    assert found == {"s1": {"shares": ["/nfs/p", "/nfs/csi"], "directories": ["/nfs/p/n-x-pv1"]}}
+    assert found == {
+        "s1": {
+            "shares": ["/nfs/p", "/nfs/csi"],
+            "directories": ["/nfs/p/n-x-pv1"],
+            "patterns": ["*pv1*", "*pv2*"],
+        }
+    }
     of_csi = claim("x", "csi", "pv3")
     of_csi["metadata"]["annotations"][_verification.CLASS] = "fast"
     assert _verification.places({"uses": uses}, [of_csi])["s1"]["directories"] == ["/nfs/csi/pv3"]
+    of_csi["spec"]["accessModes"] = ["ReadOnlyMany"]
+    assert _verification.places({"uses": uses}, [of_csi])["s1"]["directories"] == []
+
+
+def test_what_keeps_from_writing_to_read_only_claims_is_said_for_each() -> None:
+    record = good()
+    claim = thing(
+        "PersistentVolumeClaim",
+        "rox-1",
+        metadata={"annotations": {_verification.CLASS: "managed"}},
+        spec={"accessModes": ["ReadOnlyMany"]},
+        status={"phase": "Bound"},
+    )
+    record["objects"].append(claim)
+    record["test_claims"].append(claim)
+    tried = [pod(does, "node2") for does in ("access-mode", "read-only", "mount-option")]
+    record["objects"] += tried
+    record["pods"] += tried
+    result = _verification.summary(record)
+    assert result["wrong"] == []
+    assert [line for line in result["lines"] if "ReadOnlyMany" in line] == [
+        "ok: class managed: ReadOnlyMany is enforced by readOnly: true of the pod's volume",
+        "ok: class managed: ReadOnlyMany is enforced by the mount option ro",
+        "note: class managed: ReadOnlyMany is not enforced by the access mode: node2 could write",
+    ]
+    claim["status"]["phase"] = "Pending"
+    tried[0]["status"]["phase"] = "Pending"
+    result = _verification.summary(record)
+    assert "class managed: a claim of 2Mi and ReadOnlyMany is Pending" in result["wrong"]
+    assert not [line for line in result["lines"] if "access mode" in line]
+
+
+def test_without_a_server_of_ours_nobody_is_called_squashed() -> None:
+    record = good()
+    record["inputs"]["uses"] = []
+    lines = _verification.summary(record)["lines"]
+    assert "not checked: class managed: uid mapping, since its files are on no server of ours" in lines
+    assert "note: class managed: size not enforced: 8 MiB were written into a claim of 2Mi" in lines
+    assert not [line for line in lines if "squash" in line]
+
+
+def test_what_another_run_left_is_told_and_is_no_fault() -> None:
+    record = good()
+    record["namespaces"].append("storage-verify-20260102-030405-678")
+    result = _verification.summary(record)
+    left = "namespace storage-verify-20260102-030405-678: left by another run of verify, which goes on or was killed"
+    assert f"note: {left}" in result["lines"]
+    assert result["wrong"] == []
