@@ -58,7 +58,10 @@ class Cluster:
                 data = None if body is None else json.dumps(body)
                 connection.request(method, path, data, {"Content-Type": kind})
                 answer = connection.getresponse()
-                return answer.status, json.loads(answer.read())
+                content = answer.read()
+                # Of an address that it does not know the server says so in plain text.
+                is_json = answer.headers.get_content_type() == "application/json"
+                return answer.status, json.loads(content) if is_json else content.decode()
             except (http.client.HTTPException, OSError):
                 self._local.connection = None
                 if attempt == 2:
