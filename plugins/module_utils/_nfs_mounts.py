@@ -322,7 +322,8 @@ def hidden_by(table: MountTable, path: str) -> list[Mount]:
 
 
 def would_hide(mounts: Sequence[Mount]) -> str:
-    return "a mount here would hide " + ", ".join(f"{each.path} ({each.source}, {each.fstype})" for each in mounts)
+    names = sorted(f"{each.path} ({each.source}, {each.fstype})" for each in mounts)
+    return f"a mount here would hide {', '.join(names)}"
 
 
 def _leave_what_others_decide(planned: Sequence[Planned], table: MountTable) -> None:

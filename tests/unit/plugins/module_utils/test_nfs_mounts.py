@@ -534,8 +534,8 @@ def test_all_mounts_that_would_be_hidden_are_named_and_none_is_touched() -> None
     """Their order in mountinfo is that of their making, which differs from host to host."""
     host = SimulatedHost()
     apply(host, item("/data/ours", "nfs2:/srv/x"))
-    host.mount("/dev/sdb1", "/data/one", fstype="ext4")
     host.mount("nfs1:/srv/y", "/data/two", fstype="nfs4")
+    host.mount("/dev/sdb1", "/data/one", fstype="ext4")
     before = list(host.mounts)
     outcome = apply(host, item("/data/ours", "nfs2:/srv/x"), item("/data"))
     assert outcome.failures == [
