@@ -5,8 +5,8 @@
 A module that changes something extends `clusterkit.storage.attributes` and says itself how far it supports
 check_mode, diff_mode and idempotent. A module that only reads adds `clusterkit.storage.attributes.info`;
 one that does the steps of a plan to recover adds `.steps`.
-One that runs on NFS machines adds `.host`; one that talks to the Kubernetes API adds `.k8s`, and `.dry_run` if check mode
-asks the API; one that works with a repository of backups adds `.backup`.
+One that runs on NFS machines adds `.host`; one that talks to the Kubernetes API adds `.k8s`, and `.dry_run` if check
+mode asks the API; one that works with a repository of backups adds `.backup`.
 """
 
 from __future__ import annotations

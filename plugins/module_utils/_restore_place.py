@@ -10,7 +10,6 @@ in it is exchanged, and a run that was killed between two of them is finished by
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import os
 import stat
@@ -23,7 +22,7 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._backup import 
 from ansible_collections.clusterkit.storage.plugins.module_utils._beneath import (
     OWN,
     NotBeneath,
-    kernel,
+    exchange,
     look,
     open_below,
     rename_to_free_name,
@@ -47,9 +46,6 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._restore_stage 
     Stage,
     Target,
 )
-
-_EXCHANGE = 2
-
 
 # --- placing -----------------------------------------------------------------------------------------------
 
@@ -340,22 +336,3 @@ def _attribute_names(descriptor: int) -> list[str]:
         if error.errno in (errno.ENOTSUP, errno.ENOSYS):
             return []
         raise
-
-
-def exchange(source: int, name: str, target: int, other: str) -> bool:
-    """Exchange two names in one step; False where the file system or the C library cannot."""
-    if not kernel().noreplace:
-        return False
-    status = kernel().libc.renameat2(
-        ctypes.c_int(source),
-        ctypes.c_char_p(os.fsencode(name)),
-        ctypes.c_int(target),
-        ctypes.c_char_p(os.fsencode(other)),
-        ctypes.c_uint(_EXCHANGE),
-    )
-    if status == 0:
-        return True
-    number = ctypes.get_errno()
-    if number in (errno.EINVAL, errno.ENOSYS):
-        return False
-    raise OSError(number, os.strerror(number), name)

@@ -31,7 +31,7 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._beneath import
     open_below,
     parts_below,
 )
-from ansible_collections.clusterkit.storage.plugins.module_utils._files import replace_file
+from ansible_collections.clusterkit.storage.plugins.module_utils._files import replace_lines
 from ansible_collections.clusterkit.storage.plugins.module_utils._own_folder import (
     MANIFESTS,
     SCHEMA,
@@ -392,7 +392,7 @@ def result(listing: Listing, dest: str | None) -> dict[str, Any]:
     }
     told.update(directories=[], intents=[], quarantined=[])
     if dest:
-        replace_file(dest, "".join(f"{line}\n" for line in lines(listing)), mode=0o600)
+        replace_lines(dest, lines(listing))
         return {**told, "dest": dest}
     places = {"Directory": "directories", "Intent": "intents", "Quarantined": "quarantined"}
     for number, line in enumerate(lines(listing)):
