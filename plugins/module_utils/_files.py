@@ -49,7 +49,7 @@ def replace_file(path: str, content: str | bytes, *, mode: int | None = None) ->
     descriptor = _open_locked(beside)
     try:
         os.ftruncate(descriptor, 0)
-        _write_all(descriptor, data)
+        write_all(descriptor, data)
         _take_over(target, descriptor, mode)
         os.fsync(descriptor)
         beside.rename(target)
@@ -104,6 +104,13 @@ def sync_folder(folder: str | Path) -> None:
         os.close(descriptor)
 
 
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write all of it, however little one call takes."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
 def _open_locked(path: Path) -> int:
     """Open the file beside the target, empty or left behind, so that no other run writes it."""
     deadline = time.monotonic() + LOCK_SECONDS
@@ -134,12 +141,6 @@ def _is_still(path: Path, descriptor: int) -> bool:
     except FileNotFoundError:
         return False
     return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
 
 
 def _take_over(target: Path, descriptor: int, mode: int | None) -> None:

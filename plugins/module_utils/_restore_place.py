@@ -17,7 +17,6 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ansible_collections.clusterkit.storage.plugins.module_utils import _own_folder
 from ansible_collections.clusterkit.storage.plugins.module_utils._backup import BackupError
 from ansible_collections.clusterkit.storage.plugins.module_utils._beneath import (
     OWN,
@@ -28,16 +27,9 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._beneath import
     rename_to_free_name,
     sync,
 )
-from ansible_collections.clusterkit.storage.plugins.module_utils._own_folder import (
-    DATA,
-    MANIFEST,
-    Entry,
-    Folder,
-    FolderError,
-    names_in,
-    timestamp,
-    write_new,
-)
+from ansible_collections.clusterkit.storage.plugins.module_utils._own_entry import DATA, MANIFEST, Entry, entry_name
+from ansible_collections.clusterkit.storage.plugins.module_utils._own_files import SCHEMA, FolderError, write_new
+from ansible_collections.clusterkit.storage.plugins.module_utils._own_folder import Folder, names_in, timestamp
 from ansible_collections.clusterkit.storage.plugins.module_utils._restore_stage import (
     CONTENT,
     PATHS,
@@ -165,10 +157,10 @@ def _make_entry(target: Target, live: os.stat_result, record: Mapping[str, Any])
     """Make the folder in quarantine, with its manifest, before anything is moved."""
     folder = target.folder
     now = folder.places.now()
-    entry = folder.make_entry(_own_folder.entry_name(now, target.volume, target.directory, live.st_ino))
+    entry = folder.make_entry(entry_name(now, target.volume, target.directory, live.st_ino))
     with entry:
         write_new(entry.descriptor, MANIFEST, {
-            "schema": _own_folder.SCHEMA,
+            "schema": SCHEMA,
             "kind": "Manifest",
             "at": timestamp(now),
             "by": None,

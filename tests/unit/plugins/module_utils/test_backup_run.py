@@ -738,7 +738,7 @@ def test_stage_that_cannot_be_emptied(rsync: World, monkeypatch: pytest.MonkeyPa
         failures, problems = 1, ("x: busy",)
 
     with monkeypatch.context() as patched:
-        patched.setattr(_restore_stage._tree, "remove_content", lambda _fd: Removal)
+        patched.setattr(_restore_stage._tree_removal, "remove_content", lambda _fd: Removal)
         patched.setattr(_backup_rsync.Rsync, "resumes", False)
         assert "cannot be removed: x: busy" in world.restore().problems[0]
 
