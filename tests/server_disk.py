@@ -23,7 +23,7 @@ from ansible_collections.clusterkit.storage.plugins.module_utils import (
 )
 from ansible_collections.clusterkit.storage.plugins.module_utils._beneath import OWN
 from ansible_collections.clusterkit.storage.plugins.module_utils._own_folder import Places
-from ansible_collections.clusterkit.storage.plugins.module_utils._volume_dirs_conduct import Outcome
+from ansible_collections.clusterkit.storage.plugins.module_utils._volume_dirs_result import Outcome
 
 CLUSTER = "6f0a3c52-8a9e-4b55-9a0e-2f1f7f1a9c11"
 OTHER_CLUSTER = "00000000-8a9e-4b55-9a0e-2f1f7f1a9c11"

@@ -3,9 +3,10 @@
 """Attributes that the modules of this collection have in common.
 
 A module that changes something extends `clusterkit.storage.attributes` and says itself how far it supports
-check_mode, diff_mode and idempotent. A module that only reads adds `clusterkit.storage.attributes.info`.
-One that runs on NFS machines adds `.host`; one that talks to the Kubernetes API adds `.k8s`,
-one that works with a repository of backups `.backup`.
+check_mode, diff_mode and idempotent. A module that only reads adds `clusterkit.storage.attributes.info`;
+one that does the steps of a plan to recover adds `.steps`.
+One that runs on NFS machines adds `.host`; one that talks to the Kubernetes API adds `.k8s`, and `.dry_run` if check
+mode asks the API; one that works with a repository of backups adds `.backup`.
 """
 
 from __future__ import annotations
@@ -47,6 +48,19 @@ attributes:
       - This module does not modify state.
 """
 
+    STEPS = r"""
+options: {}
+attributes:
+  diff_mode:
+    support: none
+    details:
+      - The steps say what changes.
+  idempotent:
+    support: full
+    details:
+      - A step that was done is V(gone) in a second run.
+"""
+
     HOST = r"""
 options: {}
 attributes:
@@ -68,6 +82,15 @@ attributes:
     support: full
     membership:
       - clusterkit.storage.k8s
+"""
+
+    DRY_RUN = r"""
+options: {}
+attributes:
+  check_mode:
+    support: full
+    details:
+      - Every change is sent to the API as a dry run. Waiting is left out.
 """
 
     BACKUP = r"""

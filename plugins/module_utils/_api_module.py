@@ -13,7 +13,7 @@ from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible_collections.clusterkit.storage.plugins.module_utils._api import Api, ApiError, Patience
 from ansible_collections.clusterkit.storage.plugins.module_utils._api_access import HAS_KUBERNETES, Access
 from ansible_collections.clusterkit.storage.plugins.module_utils._changes import Outcome
-from ansible_collections.clusterkit.storage.plugins.module_utils._files import replace_file
+from ansible_collections.clusterkit.storage.plugins.module_utils._files import replace_lines
 from ansible_collections.kubernetes.core.plugins.module_utils.args_common import AUTH_ARG_MAP, AUTH_ARG_SPEC
 
 try:
@@ -73,7 +73,7 @@ class ApiModule(AnsibleModule):  # type: ignore[misc] # ansible-core has no type
         problems = [done.problem] if done.problem else []
         if dest and not self.check_mode:
             try:
-                replace_file(dest, "".join(json.dumps(one, sort_keys=True) + "\n" for one in done.items), mode=0o600)
+                replace_lines(dest, (json.dumps(one, sort_keys=True) for one in done.items))
                 # There may be tens of thousands, and the controller reads them all.
                 result |= {"dest": dest, f"{kind}s": [one for one in done.items if one["state"] != "unchanged"]}
             except OSError as error:

@@ -31,6 +31,7 @@ _PATH_CHUNK = 2048  # bytes; the kernel takes 4,095 in one call
 _SYS_OPENAT2 = 437
 _RESOLVE = 0x01 | 0x04 | 0x08  # RESOLVE_NO_XDEV, RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH
 _RENAME_NOREPLACE = 1
+_RENAME_EXCHANGE = 2
 _MANY = 32  # descriptors from which on flushing the whole file system costs less
 # FS_IOC_FSGETXATTR and FS_IOC_FSSETXATTR of linux/fs.h: flags, extent size, extents, project, CoW extent size.
 _GET_ATTRIBUTES, _SET_ATTRIBUTES = 0x801C581F, 0x401C5820
@@ -50,7 +51,7 @@ class _Kernel:
 
     libc: ctypes.CDLL
     openat2: bool
-    noreplace: bool
+    renameat2: bool
     syncfs: bool  # and it tells of errors, Linux 5.8
 
 
@@ -59,7 +60,7 @@ def kernel() -> _Kernel:
     libc = ctypes.CDLL(None, use_errno=True)
     version = tuple(int(part) for part in re.findall(r"[0-9]+", os.uname().release)[:2])
     syncfs = hasattr(libc, "syncfs") and version >= (5, 8)
-    found = _Kernel(libc, openat2=True, noreplace=hasattr(libc, "renameat2"), syncfs=syncfs)
+    found = _Kernel(libc, openat2=True, renameat2=hasattr(libc, "renameat2"), syncfs=syncfs)
     try:
         os.close(_openat2(found, -100, b"/", OPEN_DIRECTORY, 0))
     except OSError:
@@ -260,20 +261,8 @@ def identity(found: os.stat_result) -> Identity:
 
 def rename_to_free_name(source: int, name: str, target: int, new_name: str) -> None:
     """Rename what stands under a name, a link as the link itself. Raises FileExistsError when the new name is taken."""
-    if kernel().noreplace:
-        status = kernel().libc.renameat2(
-            ctypes.c_int(source),
-            ctypes.c_char_p(os.fsencode(name)),
-            ctypes.c_int(target),
-            ctypes.c_char_p(os.fsencode(new_name)),
-            ctypes.c_uint(_RENAME_NOREPLACE),
-        )
-        if status == 0:
-            return
-        number = ctypes.get_errno()
-        # File systems that do not know the flag, such as NFS, say EINVAL.
-        if number not in (errno.EINVAL, errno.ENOSYS):
-            raise OSError(number, os.strerror(number), name)
+    if _renameat2(source, name, target, new_name, _RENAME_NOREPLACE):
+        return
     if look(target, new_name) is not None:
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), new_name)
     found = look(source, name)
@@ -284,6 +273,30 @@ def rename_to_free_name(source: int, name: str, target: int, new_name: str) -> N
         return
     # Whoever takes the name at this moment loses an empty directory at most: rename replaces nothing else by one.
     os.rename(name, new_name, src_dir_fd=source, dst_dir_fd=target)
+
+
+def exchange(source: int, name: str, target: int, other: str) -> bool:
+    """Exchange two names in one step; False where the file system or the C library cannot."""
+    return _renameat2(source, name, target, other, _RENAME_EXCHANGE)
+
+
+def _renameat2(source: int, name: str, target: int, new_name: str, flags: int) -> bool:
+    if not kernel().renameat2:
+        return False
+    status = kernel().libc.renameat2(
+        ctypes.c_int(source),
+        ctypes.c_char_p(os.fsencode(name)),
+        ctypes.c_int(target),
+        ctypes.c_char_p(os.fsencode(new_name)),
+        ctypes.c_uint(flags),
+    )
+    if status == 0:
+        return True
+    number = ctypes.get_errno()
+    # File systems that do not know the flag, such as NFS, say EINVAL.
+    if number in (errno.EINVAL, errno.ENOSYS):
+        return False
+    raise OSError(number, os.strerror(number), name)
 
 
 def drop_project(directory: int) -> bool:

@@ -13,7 +13,7 @@ from ansible_collections.clusterkit.storage.plugins.module_utils import _changes
 from ansible_collections.clusterkit.storage.plugins.module_utils._api import Api, ApiError, path_of
 from ansible_collections.clusterkit.storage.plugins.module_utils._changes import Item, Outcome
 from ansible_collections.clusterkit.storage.plugins.module_utils._cleanup_judge import Judge, Kept, Run, Step
-from ansible_collections.clusterkit.storage.plugins.module_utils._files import replace_file
+from ansible_collections.clusterkit.storage.plugins.module_utils._files import replace_lines
 from ansible_collections.clusterkit.storage.plugins.module_utils._undelete_run import PREVIOUS_POLICY, Present
 from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import Volume
 
@@ -91,8 +91,8 @@ class Intended(Judge):
             raise
 
     def finish(self) -> None:
-        lines = [json.dumps(self._objects[name], sort_keys=True) for name in sorted(self._objects)]
-        replace_file(self.given["objects"], "".join(f"{line}\n" for line in lines), mode=0o600)
+        objects = (self._objects[name] for name in sorted(self._objects))
+        replace_lines(self.given["objects"], (json.dumps(one, sort_keys=True) for one in objects))
 
     def directories(self, items: Sequence[Item]) -> dict[str, dict[str, list[str]]]:
         ready = [item["name"] for item in items if item["state"] == "unchanged"]

@@ -8,11 +8,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.clusterkit.storage.plugins.module_utils import _mount_options
+from ansible_collections.clusterkit.storage.plugins.module_utils import _mount_options, _nfs_csi
 
 DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 _DEFAULT_CLASS_BEFORE = "storageclass.beta.kubernetes.io/is-default-class"
-CSI_DRIVER = "nfs.csi.k8s.io"
 _DEFAULT_NAME = "fuseim.pri/ifs"
 
 
@@ -40,12 +39,15 @@ class Cluster:
             one["image"] = rewritten(one["image"], self.registry)
             one["release"] = one["release"] or one["name"]
             if one["engine"] == "csi" and one["provisioner_name"] == _DEFAULT_NAME:
-                one["provisioner_name"] = CSI_DRIVER
+                one["provisioner_name"] = _nfs_csi.DRIVER
         places = {one["provisioner_name"]: one for one in self.provisioners if one["engine"] == "csi" and one["server"]}
         for one in self.classes:
             found = places.get(one["provisioner"])
             if found:
-                one["parameters"] = {"server": found["server"], "share": found["path"], **one["parameters"]}
+                told = _nfs_csi.told(one["parameters"])
+                derived = {"server": found["server"], "share": found["path"]}
+                missing = {key: value for key, value in derived.items() if key not in told}
+                one["parameters"] = {**missing, **one["parameters"]}
 
     @property
     def installed(self) -> list[tuple[int, dict[str, Any]]]:
@@ -84,11 +86,8 @@ def nfs_place(volume: Mapping[str, Any]) -> tuple[str, str] | None:
     csi = volume.get("csi")
     if not csi:
         return (volume["server"], volume["path"]) if volume["server"] and volume["path"] else None
-    attributes = csi["attributes"]
-    if csi["driver"] != CSI_DRIVER or not attributes.get("server") or not attributes.get("share"):
-        return None
-    below = str(attributes.get("subDir", "")).strip("/")
-    return attributes["server"], f"{attributes['share'].rstrip('/')}/{below}".rstrip("/") or "/"
+    server, path = _nfs_csi.place(csi["attributes"])
+    return (server, path) if csi["driver"] == _nfs_csi.DRIVER and server and path else None
 
 
 def directories_in_use(cluster: Cluster) -> Iterator[tuple[str, dict[str, Any], str, str, list[str]]]:
@@ -105,10 +104,10 @@ def directories_in_use(cluster: Cluster) -> Iterator[tuple[str, dict[str, Any], 
         ]
         yield f"k8s_storage_provisioners[{index}]", one, one["server"], one["path"], options
     for index, one in enumerate(cluster.classes):
-        parameters = one["parameters"]
-        if cluster.engine_of(one["provisioner"]) == "csi" and parameters.get("server") and parameters.get("share"):
+        told = _nfs_csi.told(one["parameters"])
+        if cluster.engine_of(one["provisioner"]) == "csi" and told.get("server") and told.get("share"):
             options = _mount_options.parse(one["mount_options"])
-            yield f"k8s_storage_classes[{index}]", one, parameters["server"], parameters["share"], options
+            yield f"k8s_storage_classes[{index}]", one, told["server"], told["share"], options
     for index, one in enumerate(cluster.volumes):
         place = nfs_place(one)
         if place:

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
-from ansible_collections.clusterkit.storage.plugins.module_utils import _cluster_read, _quantity
+from ansible_collections.clusterkit.storage.plugins.module_utils import _cluster_differences, _cluster_read, _quantity
 from ansible_collections.clusterkit.storage.plugins.module_utils._cluster import Cluster
 from ansible_collections.clusterkit.storage.plugins.module_utils._input_checks import Tell
 from ansible_collections.clusterkit.storage.plugins.module_utils._provisioner_inputs import (
@@ -145,7 +145,7 @@ def _compare_classes(cluster: Cluster, found: Consequences, problem: Tell, note:
         place = f"k8s_storage_classes[{index}]"
         if "is-default-class" in " ".join(live["metadata"].get("annotations") or {}):
             found.annotated_default.append(one["name"])
-        differences = list(class_differences(one, live))
+        differences = _cluster_differences.of_class(one, live)
         if not differences:
             continue
         if one["allow_recreate"]:
@@ -161,18 +161,6 @@ def _compare_classes(cluster: Cluster, found: Consequences, problem: Tell, note:
             )
     if cluster.allow_take_default and any(one["default"] for one in cluster.classes):
         found.take_default += default_classes_of_others(cluster)
-
-
-def class_differences(one: Item, live: Item) -> Sequence[tuple[str, Any, Any]]:
-    """Key, old and new value of each field of a StorageClass that cannot be changed."""
-    pairs = [
-        ("provisioner", live.get("provisioner"), one["provisioner"]),
-        ("reclaim_policy", live.get("reclaimPolicy") or "Delete", one["reclaim_policy"]),
-        ("volume_binding_mode", live.get("volumeBindingMode") or "Immediate", one["volume_binding_mode"]),
-    ]
-    old, new = live.get("parameters") or {}, one["parameters"]
-    pairs += [(f"parameters.{key}", old.get(key), new.get(key)) for key in sorted({*old, *new})]
-    return [pair for pair in pairs if pair[1] != pair[2]]
 
 
 def _note_recreation(
@@ -209,7 +197,7 @@ def _below(tell: Tell, place: str, key: str, message: str) -> None:
 
 def _compare_volume(one: Item, live: Item, problem: Tell, note: Tell) -> None:
     name, spec, phase = one["name"], live["spec"], (live.get("status") or {}).get("phase", "")
-    for key, old, new in volume_differences(one, live):
+    for key, old, new in _cluster_differences.of_volume(one, live):
         problem(
             key,
             f'PersistentVolume "{name}" has {_said(old)}, here {_said(new)}; Kubernetes cannot change where a volume '
@@ -248,21 +236,6 @@ def _compare_volume(one: Item, live: Item, problem: Tell, note: Tell) -> None:
         note("name", f'PersistentVolume "{name}" is {phase}: no claim gets it before the playbook reclaim releases it')
 
 
-def volume_differences(one: Item, live: Item) -> Sequence[tuple[str, Any, Any]]:
-    """Key, old and new value of what cannot be changed in a PersistentVolume: its source."""
-    nfs, csi = live["spec"].get("nfs") or {}, live["spec"].get("csi") or {}
-    if one["csi"]:
-        wanted = one["csi"]
-        pairs = [
-            ("csi.driver", csi.get("driver"), wanted["driver"]),
-            ("csi.handle", csi.get("volumeHandle"), wanted["handle"]),
-            ("csi.attributes", csi.get("volumeAttributes") or {}, wanted["attributes"]),
-        ]
-    else:
-        pairs = [("server", nfs.get("server"), one["server"]), ("path", nfs.get("path"), one["path"])]
-    return [pair for pair in pairs if pair[1] != pair[2]]
-
-
 def _compare_claims(cluster: Cluster, problem: Tell, note: Tell) -> None:
     there = {(one["metadata"]["namespace"], one["metadata"]["name"]): one for one in cluster.live_claims}
     expands = {one["metadata"]["name"]: bool(one.get("allowVolumeExpansion")) for one in cluster.live_classes}
@@ -276,7 +249,7 @@ def _compare_claims(cluster: Cluster, problem: Tell, note: Tell) -> None:
 
 def _compare_claim(one: Item, live: Item, expands: Mapping[str, bool], problem: Tell, note: Tell) -> None:
     name = f"{one['namespace']}/{one['name']}"
-    for key, old, new in claim_differences(one, live):
+    for key, old, new in _cluster_differences.of_claim(one, live):
         problem(
             key,
             f"PersistentVolumeClaim {name} has {_said(old)}, here {_said(new)}; Kubernetes cannot change it in a "
@@ -304,23 +277,6 @@ def _compare_claim(one: Item, live: Item, expands: Mapping[str, bool], problem: 
             f"PersistentVolumeClaim {name} grows from {asked} to {one['request']}; for volumes without a "
             "resizer the playbook expand brings volume and status along",
         )
-
-
-def claim_differences(one: Item, live: Item) -> Sequence[tuple[str, Any, Any]]:
-    """Key, old and new value of what cannot be changed in a claim. What is not asked for is left to Kubernetes."""
-    spec = live["spec"]
-    selector = spec.get("selector") or {}
-    wanted_labels = (one["selector"] or {}).get("match_labels") or {}
-    pairs: list[tuple[str, Any, Any]] = [
-        ("access_modes", sorted(spec.get("accessModes") or []), sorted(one["access_modes"]))
-    ]
-    if one["storage_class"] is not None and spec.get("storageClassName") is not None:
-        pairs.append(("storage_class", spec["storageClassName"], one["storage_class"]))
-    if one["volume_name"] and spec.get("volumeName"):
-        pairs.append(("volume_name", spec["volumeName"], one["volume_name"]))
-    if selector.get("matchExpressions") or (selector.get("matchLabels") or {}) != wanted_labels:
-        pairs.append(("selector", selector, {"matchLabels": wanted_labels} if wanted_labels else {}))
-    return [pair for pair in pairs if pair[1] != pair[2]]
 
 
 # Data ------------------------------------------------------------------------------------------------

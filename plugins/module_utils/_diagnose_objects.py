@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Optional
 
-from ansible_collections.clusterkit.storage.plugins.module_utils import _quantity
+from ansible_collections.clusterkit.storage.plugins.module_utils import _nfs_csi, _quantity
 
 Object = Mapping[str, Any]
 Objects = Optional[Sequence[Object]]
@@ -16,7 +16,6 @@ Objects = Optional[Sequence[Object]]
 CLASS_ANNOTATION = "volume.beta.kubernetes.io/storage-class"
 DEFAULT_CLASS = ("storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class")
 NO_PROVISIONER = "kubernetes.io/no-provisioner"
-NFS_CSI = "nfs.csi.k8s.io"
 
 
 # Fields ------------------------------------------------------------------------------------------------
@@ -187,15 +186,18 @@ class Source:
 
 
 def source_of(volume: Any, name: str) -> Source | None:
-    """Of the C(spec) of a PersistentVolume, or of an entry of a pod's volumes; None if it is no NFS."""
+    """Of the C(spec) of a PersistentVolume, or of an entry of a pod's volumes.
+
+    None if it is no NFS, or says nothing about where its files are.
+    """
     options = tuple(texts(volume, "mountOptions"))
     nfs, csi = mapping(volume, "nfs"), mapping(volume, "csi")
     if nfs:
         return Source(text(nfs, "server"), text(nfs, "path"), options, name)
-    if text(csi, "driver") == NFS_CSI:
+    if text(csi, "driver") == _nfs_csi.DRIVER:
         attributes = mapping(csi, "volumeAttributes")
-        parts = [text(attributes, "share").rstrip("/"), text(attributes, "subDir").strip("/")]
-        return Source(text(attributes, "server"), "/".join(filter(None, parts)) or "/", options, name)
+        server, path = _nfs_csi.place({key: text(attributes, key) for key in attributes})
+        return Source(server or "", path, options, name) if path else None
     return None
 
 

@@ -10,22 +10,19 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import grp
 import os
-import pwd
 import re
 import stat
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.clusterkit.storage.plugins.module_utils import _export_mounts, _files, _fstab, _mounts
+from ansible_collections.clusterkit.storage.plugins.module_utils import _export_mounts, _files, _fstab, _mounts, _users
 from ansible_collections.clusterkit.storage.plugins.module_utils._export_mounts import Mounts
 
 PARENT_MODE = 0o755
 DEFAULT_MODE = "0755"
-MAX_ID = 2**32 - 2
 _MODE = re.compile(r"0?[0-7]{3,4}")
 _SETYPE = re.compile(r"[A-Za-z][A-Za-z0-9_.]*")
 # user:role:type[:range], see selinux(8); the kernel ends it with a NUL.
@@ -43,8 +40,8 @@ class Attributes:
 
     def words(self) -> dict[str, Any]:
         words = {
-            "owner": _name(self.uid, _user_name),
-            "group": _name(self.gid, _group_name),
+            "owner": _users.user_name(self.uid),
+            "group": _users.group_name(self.gid),
             "mode": f"{self.mode:04o}",
             "uid": self.uid,
             "gid": self.gid,
@@ -142,17 +139,17 @@ def list_problems(items: Sequence[Mapping[str, Any]]) -> list[str]:
             )
         for key in ("owner", "group"):
             name = str(item.get(key, "root"))
-            if name.isdigit() and int(name) > MAX_ID:
-                problems.append(f"{label}.{key}: {name} is not an id from 0 to {MAX_ID}")
+            if name.isdigit() and int(name) > _users.MAX_ID:
+                problems.append(f"{label}.{key}: {name} is not an id from 0 to {_users.MAX_ID}")
     return problems
 
 
 def _read(number: int, item: Mapping[str, Any], plan: Plan, *, check_mode: bool) -> Directory | None:
     """Read one item, and note the names that this host does not know."""
     ids = []
-    for key, look_up in (("owner", _user_id), ("group", _group_id)):
+    for key, look_up in (("owner", _users.user_id), ("group", _users.group_id)):
         name = str(item.get(key, "root"))
-        found = _id(name, look_up)
+        found = look_up(name)
         if found is None and not name.isdigit():
             words = f'directories[{number}].{key}: "{name}" does not exist on this host'
             if check_mode:
@@ -309,40 +306,6 @@ def _set_type(descriptor: int, wanted: str) -> None:
         if error.errno == errno.EINVAL:
             raise OSError(errno.EINVAL, f'the SELinux policy of this host has no type "{wanted}"') from error
         raise
-
-
-# --- users and groups --------------------------------------------------------------------------------------
-
-
-def _user_id(name: str) -> int:
-    return pwd.getpwnam(name).pw_uid
-
-
-def _group_id(name: str) -> int:
-    return grp.getgrnam(name).gr_gid
-
-
-def _user_name(uid: int) -> str:
-    return pwd.getpwuid(uid).pw_name
-
-
-def _group_name(gid: int) -> str:
-    return grp.getgrgid(gid).gr_name
-
-
-def _id(name: str, look_up: Callable[[str], int]) -> int | None:
-    """Return the id of a name or of a number, None when there is no such name."""
-    try:
-        return look_up(name)
-    except (KeyError, UnicodeError, ValueError):
-        return int(name) if re.fullmatch("[0-9]+", name) and int(name) <= MAX_ID else None
-
-
-def _name(number: int, look_up: Callable[[int], str]) -> str:
-    try:
-        return look_up(number)
-    except (KeyError, OverflowError):
-        return str(number)
 
 
 # --- the result --------------------------------------------------------------------------------------------

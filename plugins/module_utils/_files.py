@@ -10,7 +10,7 @@ import fcntl
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 # How long a second run waits for a first one that replaces the same file.
@@ -49,7 +49,7 @@ def replace_file(path: str, content: str | bytes, *, mode: int | None = None) ->
     descriptor = _open_locked(beside)
     try:
         os.ftruncate(descriptor, 0)
-        _write_all(descriptor, data)
+        write_all(descriptor, data)
         _take_over(target, descriptor, mode)
         os.fsync(descriptor)
         beside.rename(target)
@@ -59,6 +59,11 @@ def replace_file(path: str, content: str | bytes, *, mode: int | None = None) ->
     finally:
         os.close(descriptor)
     sync_folder(target.parent)
+
+
+def replace_lines(path: str, lines: Iterable[str]) -> None:
+    """The same with lines, in a file that is its owner's alone: what modules keep for each other."""
+    replace_file(path, "".join(f"{line}\n" for line in lines), mode=0o600)
 
 
 def remove_file(path: str) -> None:
@@ -99,6 +104,13 @@ def sync_folder(folder: str | Path) -> None:
         os.close(descriptor)
 
 
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write all of it, however little one call takes."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
 def _open_locked(path: Path) -> int:
     """Open the file beside the target, empty or left behind, so that no other run writes it."""
     deadline = time.monotonic() + LOCK_SECONDS
@@ -129,12 +141,6 @@ def _is_still(path: Path, descriptor: int) -> bool:
     except FileNotFoundError:
         return False
     return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
 
 
 def _take_over(target: Path, descriptor: int, mode: int | None) -> None:

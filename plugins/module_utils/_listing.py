@@ -19,7 +19,7 @@ from typing import Any
 
 from ansible_collections.clusterkit.storage.plugins.module_utils import _uses, _volume_set, _workloads
 from ansible_collections.clusterkit.storage.plugins.module_utils._api import Api, path_of
-from ansible_collections.clusterkit.storage.plugins.module_utils._files import replace_file
+from ansible_collections.clusterkit.storage.plugins.module_utils._files import replace_lines
 from ansible_collections.clusterkit.storage.plugins.module_utils._reclaim import Facts
 from ansible_collections.clusterkit.storage.plugins.module_utils._selection import Selection
 from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import SCHEMA, Volume, counts
@@ -157,7 +157,7 @@ def result(listing: Listing, dest: str | None) -> dict[str, Any]:
         "volumes": [],
     }
     if dest:
-        replace_file(dest, "".join(f"{line}\n" for line in lines(listing)), mode=0o600)
+        replace_lines(dest, lines(listing))
         return {**told, "dest": dest}
     return {**told, "volumes": [one.record() for one in listing.volumes]}
 

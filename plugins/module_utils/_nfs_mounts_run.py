@@ -24,7 +24,12 @@ from ansible_collections.clusterkit.storage.plugins.module_utils import (
 from ansible_collections.clusterkit.storage.plugins.module_utils._mount_input import Wanted
 from ansible_collections.clusterkit.storage.plugins.module_utils._mounts import Mount, MountTable, split_source
 from ansible_collections.clusterkit.storage.plugins.module_utils._nfs_mounts import Planned, Situation
-from ansible_collections.clusterkit.storage.plugins.module_utils._nfs_mounts_host import Machine, group_id, user_id
+from ansible_collections.clusterkit.storage.plugins.module_utils._nfs_mounts_host import Machine
+from ansible_collections.clusterkit.storage.plugins.module_utils._nfs_mounts_points import (
+    MountPoints,
+    has_local_mount_point,
+    may_touch,
+)
 from ansible_collections.clusterkit.storage.plugins.module_utils._nfs_mounts_result import (
     Outcome,
     Result,
@@ -52,6 +57,7 @@ class Runner:
         self.allow_abort_shared_io = allow_abort_shared_io
         self._servers = Servers(machine, timeout)
         self._systemd = Systemd(machine, self._servers, timeout)
+        self._points = MountPoints(machine, self._servers)
 
     def apply(self, items: Sequence[Wanted], mount_defaults: Sequence[Default] | None) -> Outcome:
         """Do what is to be done. Raises CallerGoneError; then nothing more is done."""
@@ -107,7 +113,7 @@ class Runner:
         general: list[str] = []
         if not self.check_mode:
             self._write_fstab(fstab_before, fstab_after, results, general, warnings)
-            self._remove_mount_points(done)
+            self._points.remove(done)
         failures = [f"{each.planned.wanted.path}: {each.failure}" for each in results if each.failure is not None]
         return Outcome(
             results=results,
@@ -163,17 +169,14 @@ class Runner:
             if result.failure is not None:
                 continue
             planned = result.planned
-            unseen = planned.unmount or planned.disarm or not _may_touch(table, planned.path)
+            unseen = planned.unmount or planned.disarm or not may_touch(table, planned.path)
             makes = planned.mount or planned.arm
             if makes and not unseen and not self.machine.is_directory(planned.path):
                 result.actions.append("make the mount point")
             result.actions += planned.words()
-            goes = planned.unmount or planned.disarm or self._is_empty_directory(table, planned.path)
-            if planned.wanted.remove_mount_point and goes and _has_local_mount_point(table, planned.path):
+            goes = planned.unmount or planned.disarm or self._points.is_empty(table, planned.path)
+            if planned.wanted.remove_mount_point and goes and has_local_mount_point(table, planned.path):
                 result.actions.append("remove the mount point")
-
-    def _is_empty_directory(self, table: MountTable, path: str) -> bool:
-        return _may_touch(table, path) and self.machine.is_directory(path) and not self.machine.has_entries(path)
 
     # Live mounts ---------------------------------------------------------------------------------
 
@@ -281,7 +284,7 @@ class Runner:
         if hidden:
             result.failure = _nfs_mounts.would_hide(hidden)
             return
-        if not self._ensure_mount_point(result, table):
+        if not self._points.ensure(result, table):
             return
         command = _mount_commands.mount(item.source, planned.path, item.options)
         finished = self._servers.command(result, command, self._server_of(planned))
@@ -292,52 +295,13 @@ class Runner:
         else:
             result.failure = _mount_commands.failure(finished, item.source, item.options)
 
-    def _ensure_mount_point(self, result: Result, table: MountTable) -> bool:
-        planned = result.planned
-        item = planned.wanted
-        place = table.find(planned.path)
-        if place.stack:
-            # Whatever is mounted there, the mount point exists.
-            return True
-        uid, gid = user_id(item.owner), group_id(item.group)
-        if not _may_touch(table, planned.path):
-            command = _mount_commands.make_directory(planned.path, item.mode, uid, gid)
-            finished = self._servers.command(result, command, place.inside.server_address if place.inside else None)
-            if finished is not None and not finished.succeeded:
-                result.failure = f"the mount point cannot be made: {finished.complaint()}"
-            elif finished is not None and "made" in finished.stdout:
-                result.actions.append("make the mount point")
-            return result.failure is None
-        if not self.machine.is_directory(planned.path):
-            self.machine.make_directory(planned.path, item.mode, uid, gid)
-            result.actions.append("make the mount point")
-        elif self.machine.has_entries(planned.path):
-            result.note("the directory was not empty; what is in it is hidden while the mount is there")
-        return True
-
-    def _remove_mount_points(self, results: Sequence[Result]) -> None:
-        table = self.machine.read_table()
-        for result in results:
-            path = result.planned.path
-            if not result.planned.wanted.remove_mount_point or result.failure is not None or table.find(path).stack:
-                continue
-            if not _has_local_mount_point(table, path):
-                result.note("the mount point stays: it lies on a server, where others see it, too")
-            elif self.machine.is_directory(path):
-                try:
-                    self.machine.remove_directory(path)
-                except OSError as error:
-                    result.note(f"the mount point stays: {error.strerror or error}")
-                else:
-                    result.actions.append("remove the mount point")
-
     def _arm(self, result: Result) -> None:
         path = result.planned.path
         table = self.machine.read_table()
         hidden = _nfs_mounts.hidden_by(table, path)
         if hidden:
             result.failure = _nfs_mounts.would_hide(hidden)
-        elif self._ensure_mount_point(result, table):
+        elif self._points.ensure(result, table):
             result.failure = self._systemd.start_trigger(path)
             if result.failure is None:
                 result.actions.append("start the automount trigger")
@@ -375,15 +339,6 @@ class Runner:
         ):
             return live.server_address
         return host
-
-
-def _has_local_mount_point(table: MountTable, path: str) -> bool:
-    inside = table.find(path).inside
-    return inside is None or not inside.may_hang
-
-
-def _may_touch(table: MountTable, path: str) -> bool:
-    return not table.find(path).stack and _has_local_mount_point(table, path)
 
 
 def _is_shared(difference: _live_options.Difference, live: Mount, table: MountTable) -> bool:

@@ -16,7 +16,6 @@ manifest.json (in quarantine), restoring.json (on its way back), purging.json (b
 from __future__ import annotations
 
 import calendar
-import contextlib
 import errno
 import fcntl
 import json
@@ -28,7 +27,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.clusterkit.storage.plugins.module_utils import _exports, _files, _mounts
+from ansible_collections.clusterkit.storage.plugins.module_utils import _files, _mounts
 from ansible_collections.clusterkit.storage.plugins.module_utils._beneath import (
     OPEN_DIRECTORY,
     OWN,
@@ -38,35 +37,25 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._beneath import
     mount_id,
     open_below,
     open_root,
-    parts_below,
     sync,
 )
-from ansible_collections.clusterkit.storage.plugins.module_utils._mounts import MountTable
 from ansible_collections.clusterkit.storage.plugins.module_utils._open_state import NFSD
+from ansible_collections.clusterkit.storage.plugins.module_utils._own_entry import MANIFESTS, Entry
+from ansible_collections.clusterkit.storage.plugins.module_utils._own_files import (
+    NEW,
+    SCHEMA,
+    FolderError,
+    read_json,
+    slug,
+    write_json,
+)
 
-SCHEMA = 1
 LEASE_SECONDS = 15 * 60
 _RENEW_SECONDS = 30
 _LOCK_SECONDS = 10.0
-DATA = "data"
-MANIFEST, RESTORING, PURGING = "manifest.json", "restoring.json", "purging.json"
-MANIFESTS = {MANIFEST: "quarantined", RESTORING: "restoring", PURGING: "purging"}
 INTENTS, TRASH = "intents", "trash"
 RESTORED = "restored-"  # before the name of an intent: the directory is back, the objects may not be
-_NEW = ".clusterkit-new"  # behind a name: a file that is being written
-_MAX_FILE = 64 * 2**20
 _UID = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
-_INTENT_KEYS = frozenset(
-    {"at", "below", "by", "cluster_uid", "device", "directory", "inode", "objects"}
-    | {"owner", "plan", "reason", "scope", "share", "step", "volume"}
-)
-# What a reader may rely on.
-_KEYS = {
-    "Share": frozenset({"shares"}),
-    "Lease": frozenset({"owner", "expires_at"}),
-    "Intent": _INTENT_KEYS,
-    "Manifest": _INTENT_KEYS | {"entry", "quarantined_at"},
-}
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -82,10 +71,6 @@ class Places:
         return time.time()
 
 
-class FolderError(Exception):
-    """Why nothing can be done in a folder."""
-
-
 def timestamp(seconds: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
@@ -93,128 +78,6 @@ def timestamp(seconds: float) -> str:
 def seconds_of(text: str) -> float:
     """Raises ValueError when this is no timestamp."""
     return calendar.timegm(time.strptime(text, "%Y-%m-%dT%H:%M:%SZ"))
-
-
-# --- where the folder is -----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Share:
-    """A directory in which volumes lie, and the folder that is responsible for it."""
-
-    path: str
-    base: str  # where the folder is: the share itself, or the mount point of its file system
-
-    @property
-    def parts(self) -> tuple[str, ...]:
-        """The way from the base to the share."""
-        return parts_below(self.base, self.path)
-
-    @property
-    def key(self) -> str:
-        """The share in files that live for years: the file system may be mounted elsewhere by then."""
-        return "/".join(self.parts) or "."
-
-
-def exported_paths(table: str) -> list[str] | None:
-    """Return what is exported, None when nobody knows: then every mount point counts as exported."""
-    text = _files.read_text(table)
-    if text is None:
-        return None
-    return [entry.path for entry in _exports.parse(text).effective]
-
-
-def find_share(path: str, mounts: MountTable, exported: Sequence[str] | None) -> Share:
-    """Return a share with its base: the mount point of its file system if no export covers it, else the share's root.
-
-    A folder that is there already stays the one; what a client has put into the share does not count as one.
-    Raises NotBeneath or OSError for a path that is no plain directory.
-    """
-    os.close(open_root(path))
-    place = mounts.find(path)
-    mount = place.top or place.inside
-    top = mount.path if mount is not None else path
-    if _is_ours(f"{path.rstrip('/')}/{OWN}"):
-        return Share(path, path)
-    hidden = exported is not None and not any(_mounts.is_within(top, each) for each in exported)
-    return Share(path, top if hidden or os.path.lexists(f"{top.rstrip('/')}/{OWN}") else path)
-
-
-def _is_ours(path: str) -> bool:
-    try:
-        found = os.lstat(path)
-    except OSError:
-        return False
-    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077
-
-
-# --- files -------------------------------------------------------------------------------------------------
-
-
-def read_json(directory: int, name: str, kind: str | Sequence[str]) -> dict[str, Any] | None:
-    """Return one of our files, None when it is not there. Raises FolderError for what is no such file."""
-    try:
-        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
-    except FileNotFoundError:
-        return None
-    with os.fdopen(descriptor, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise FolderError(f"{name} is no file")
-        try:
-            content = json.loads(stream.read(_MAX_FILE))
-        except ValueError as error:
-            raise FolderError(f"{name} is damaged: {error}") from error
-    kinds = [kind] if isinstance(kind, str) else kind
-    if not isinstance(content, dict) or content.get("kind") not in kinds:
-        raise FolderError(f"{name} is no {' or '.join(kinds)}")
-    if content.get("schema") != SCHEMA:
-        raise FolderError(f"{name} has schema {content.get('schema')!r}; expected {SCHEMA}: use a newer release")
-    missing = sorted(_KEYS[content["kind"]] - set(content))
-    if missing:
-        raise FolderError(f"{name} is damaged: {missing[0]} is missing")
-    return content
-
-
-def write_json(directory: int, name: str, content: Mapping[str, Any]) -> None:
-    """Write a file that is complete or not there, flushed before this returns."""
-    beside = f".{name}{_NEW}"
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(beside, dir_fd=directory)
-    try:
-        descriptor = write_new(directory, beside, content)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        os.rename(beside, name, src_dir_fd=directory, dst_dir_fd=directory)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(beside, dir_fd=directory)
-        raise
-    sync(directory)
-
-
-def write_new(directory: int, name: str, content: Mapping[str, Any]) -> int:
-    """Write a file that must not be there yet; return its descriptor, for the caller to flush and to close."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(name, flags, 0o600, dir_fd=directory)
-    try:
-        _write_all(descriptor, (json.dumps(content, sort_keys=True) + "\n").encode())
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
-
-
-def slug(text: str) -> str:
-    """Return a name as part of the name of a file."""
-    return re.sub(r"[^A-Za-z0-9.-]", "_", text).lstrip(".")[:120] or "_"
 
 
 # --- the folder --------------------------------------------------------------------------------------------
@@ -430,7 +293,7 @@ class Folder:
                 size = os.fstat(descriptor).st_size
                 if size and os.pread(descriptor, 1, size - 1) != b"\n":
                     data = b"\n" + data
-                _write_all(descriptor, data)
+                _files.write_all(descriptor, data)
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
@@ -474,53 +337,9 @@ class Folder:
     def remove_entry(self, entry: Entry) -> None:
         """Remove the folder of an entry whose data is gone."""
         for name in names_in(entry.descriptor):
-            if name in MANIFESTS or name.endswith(_NEW):
+            if name in MANIFESTS or name.endswith(NEW):
                 os.unlink(name, dir_fd=entry.descriptor)
         os.rmdir(entry.name, dir_fd=self.trash)
-
-
-@dataclass
-class Entry:
-    """An open folder in the trash."""
-
-    name: str
-    descriptor: int
-
-    def close(self) -> None:
-        os.close(self.descriptor)
-
-    def __enter__(self) -> Entry:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self.close()
-
-    def data(self) -> os.stat_result | None:
-        return look(self.descriptor, DATA)
-
-    def read(self) -> tuple[str, dict[str, Any]] | None:
-        """Return the name of the manifest, which is the state, and its content; None when there is none."""
-        for name in (PURGING, RESTORING, MANIFEST):
-            found = read_json(self.descriptor, name, "Manifest")
-            if found is not None:
-                return name, found
-        return None
-
-    def set_state(self, old: str, new: str) -> None:
-        os.rename(old, new, src_dir_fd=self.descriptor, dst_dir_fd=self.descriptor)
-        sync(self.descriptor)
-
-
-def entry_name(now: float, volume: Mapping[str, Any] | None, directory: str, inode: int) -> str:
-    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
-    if volume:
-        return f"{stamp}-{slug(volume['name'])}-{volume['uid']}"
-    return f"{stamp}-{slug(directory.rpartition('/')[2])}-inode{inode}"
-
-
-def entry_key(name: str) -> str:
-    """Return what all entries of the same volume, or directory, have in common."""
-    return re.sub(r"\.[0-9]+$", "", name[len("20260101T000000Z") :])
 
 
 def intent_name(volume: Mapping[str, Any]) -> str:

@@ -10,7 +10,6 @@ in it is exchanged, and a run that was killed between two of them is finished by
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import os
 import stat
@@ -18,27 +17,19 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ansible_collections.clusterkit.storage.plugins.module_utils import _own_folder
 from ansible_collections.clusterkit.storage.plugins.module_utils._backup import BackupError
 from ansible_collections.clusterkit.storage.plugins.module_utils._beneath import (
     OWN,
     NotBeneath,
-    kernel,
+    exchange,
     look,
     open_below,
     rename_to_free_name,
     sync,
 )
-from ansible_collections.clusterkit.storage.plugins.module_utils._own_folder import (
-    DATA,
-    MANIFEST,
-    Entry,
-    Folder,
-    FolderError,
-    names_in,
-    timestamp,
-    write_new,
-)
+from ansible_collections.clusterkit.storage.plugins.module_utils._own_entry import DATA, MANIFEST, Entry, entry_name
+from ansible_collections.clusterkit.storage.plugins.module_utils._own_files import SCHEMA, FolderError, write_new
+from ansible_collections.clusterkit.storage.plugins.module_utils._own_folder import Folder, names_in, timestamp
 from ansible_collections.clusterkit.storage.plugins.module_utils._restore_stage import (
     CONTENT,
     PATHS,
@@ -47,9 +38,6 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._restore_stage 
     Stage,
     Target,
 )
-
-_EXCHANGE = 2
-
 
 # --- placing -----------------------------------------------------------------------------------------------
 
@@ -169,10 +157,10 @@ def _make_entry(target: Target, live: os.stat_result, record: Mapping[str, Any])
     """Make the folder in quarantine, with its manifest, before anything is moved."""
     folder = target.folder
     now = folder.places.now()
-    entry = folder.make_entry(_own_folder.entry_name(now, target.volume, target.directory, live.st_ino))
+    entry = folder.make_entry(entry_name(now, target.volume, target.directory, live.st_ino))
     with entry:
         write_new(entry.descriptor, MANIFEST, {
-            "schema": _own_folder.SCHEMA,
+            "schema": SCHEMA,
             "kind": "Manifest",
             "at": timestamp(now),
             "by": None,
@@ -340,22 +328,3 @@ def _attribute_names(descriptor: int) -> list[str]:
         if error.errno in (errno.ENOTSUP, errno.ENOSYS):
             return []
         raise
-
-
-def exchange(source: int, name: str, target: int, other: str) -> bool:
-    """Exchange two names in one step; False where the file system or the C library cannot."""
-    if not kernel().noreplace:
-        return False
-    status = kernel().libc.renameat2(
-        ctypes.c_int(source),
-        ctypes.c_char_p(os.fsencode(name)),
-        ctypes.c_int(target),
-        ctypes.c_char_p(os.fsencode(other)),
-        ctypes.c_uint(_EXCHANGE),
-    )
-    if status == 0:
-        return True
-    number = ctypes.get_errno()
-    if number in (errno.EINVAL, errno.ENOSYS):
-        return False
-    raise OSError(number, os.strerror(number), name)

@@ -16,7 +16,6 @@ from ansible_collections.clusterkit.storage.plugins.module_utils import (
     _backup,
     _mounts,
     _open_state,
-    _own_folder,
     _restore_place,
     _restore_stage,
     _tree,
@@ -39,11 +38,11 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._beneath import
     open_below,
     parts_below,
 )
+from ansible_collections.clusterkit.storage.plugins.module_utils._own_entry import DATA
+from ansible_collections.clusterkit.storage.plugins.module_utils._own_files import FolderError
 from ansible_collections.clusterkit.storage.plugins.module_utils._own_folder import (
-    DATA,
     TRASH,
     Folder,
-    FolderError,
     Places,
     names_in,
     uid_problem,
@@ -56,6 +55,7 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._restore_stage 
     Stage,
     Target,
 )
+from ansible_collections.clusterkit.storage.plugins.module_utils._share_base import exported_paths, find_share
 
 
 def read_items(items: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -119,7 +119,7 @@ class _Run:
         self.log = ProgressLog(settings.progress_file, settings.progress_interval)
         self.mounts = _mounts.read()
         self.mount_points = {mount.path for mount in self.mounts.mounts}
-        self.exported = _own_folder.exported_paths(places.table)
+        self.exported = exported_paths(places.table)
         self.warnings: list[str] = []
         self._placing = threading.Lock()
 
@@ -129,7 +129,7 @@ class _Run:
         """Look at the place, and open our folder there. What is wrong with one item must not stop the others."""
         directory = item["server_dir"].rstrip("/")
         try:
-            share = _own_folder.find_share(
+            share = find_share(
                 (item.get("share") or directory.rpartition("/")[0] or "/").rstrip("/") or "/",
                 self.mounts,
                 self.exported,

@@ -19,18 +19,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.clusterkit.storage.plugins.module_utils import _own_folder, _tree
+from ansible_collections.clusterkit.storage.plugins.module_utils import _tree_removal
 from ansible_collections.clusterkit.storage.plugins.module_utils._backup import BackupError
 from ansible_collections.clusterkit.storage.plugins.module_utils._beneath import OWN, look, open_below, sync
-from ansible_collections.clusterkit.storage.plugins.module_utils._own_folder import (
-    DATA,
-    Folder,
-    Share,
-    names_in,
-    slug,
-    timestamp,
-    write_json,
-)
+from ansible_collections.clusterkit.storage.plugins.module_utils._own_entry import DATA
+from ansible_collections.clusterkit.storage.plugins.module_utils._own_files import SCHEMA, slug, write_json
+from ansible_collections.clusterkit.storage.plugins.module_utils._own_folder import Folder, names_in, timestamp
+from ansible_collections.clusterkit.storage.plugins.module_utils._share_base import Share
 
 STAGES, STATE, LOCK = "restore", "restore.json", "lock"
 RESTORING, PLACING = "restoring", "placing"
@@ -75,12 +70,12 @@ class Stage:
         try:
             with os.fdopen(descriptor, "rb") as stream:
                 state = json.loads(stream.read())
-            if state["kind"] == "Restore" and state["schema"] == _own_folder.SCHEMA:
+            if state["kind"] == "Restore" and state["schema"] == SCHEMA:
                 return dict(state)
             what = f"has schema {state['schema']!r}"
         except (ValueError, KeyError, TypeError) as error:
             what = f"cannot be read ({error})"
-        raise BackupError(f"{STATE} of {self.name} {what}; expected schema {_own_folder.SCHEMA}")
+        raise BackupError(f"{STATE} of {self.name} {what}; expected schema {SCHEMA}")
 
     def write(self, content: Mapping[str, Any]) -> None:
         write_json(self.descriptor, STATE, content)
@@ -94,7 +89,7 @@ class Stage:
             return
         descriptor = open_below(self.descriptor, [DATA])
         try:
-            removal = _tree.remove_content(descriptor)
+            removal = _tree_removal.remove_content(descriptor)
         finally:
             os.close(descriptor)
         if removal.failures:
@@ -170,7 +165,7 @@ def kept_names(scope: str, *, mount_point: bool) -> tuple[str, ...]:
 
 def new_state(target: Target, volume: str, generation: str, paths: Sequence[str]) -> dict[str, Any]:
     return {
-        "schema": _own_folder.SCHEMA,
+        "schema": SCHEMA,
         "kind": "Restore",
         "state": RESTORING,
         "started_at": timestamp(time.time()),

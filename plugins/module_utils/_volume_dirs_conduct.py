@@ -13,11 +13,10 @@ import socket
 import stat
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.clusterkit.storage.plugins.module_utils import _mounts, _open_state, _own_folder, _tree
+from ansible_collections.clusterkit.storage.plugins.module_utils import _mounts, _open_state, _tree
 from ansible_collections.clusterkit.storage.plugins.module_utils._beneath import (
     OWN,
     NotBeneath,
@@ -26,57 +25,18 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._beneath import
     open_below,
     parts_below,
 )
-from ansible_collections.clusterkit.storage.plugins.module_utils._own_folder import (
-    Folder,
-    FolderError,
-    Owner,
-    Places,
-    Share,
-)
-from ansible_collections.clusterkit.storage.plugins.module_utils._volume_dirs import (
-    Request,
-    Step,
+from ansible_collections.clusterkit.storage.plugins.module_utils._own_files import FolderError
+from ansible_collections.clusterkit.storage.plugins.module_utils._own_folder import Folder, Owner, Places
+from ansible_collections.clusterkit.storage.plugins.module_utils._share_base import Share, exported_paths, find_share
+from ansible_collections.clusterkit.storage.plugins.module_utils._volume_dirs import Request, Step
+from ansible_collections.clusterkit.storage.plugins.module_utils._volume_dirs_result import (
+    Outcome,
+    Stop,
+    not_planned,
+    words,
 )
 
-Item = dict[str, Any]
-RESULTS = ("changed", "unchanged", "refused", "stale", "gone", "failed", "not_started")
 _BAD = ("refused", "stale", "gone", "failed", "not_started")
-
-
-class Stop(Exception):  # noqa: N818 - ends one step, not the run
-    """How a step ends early."""
-
-    def __init__(self, state: str, reason: str, *, changed: bool = False) -> None:
-        super().__init__(reason)
-        self.state = state
-        self.reason = reason
-        self.changed = changed
-
-
-@dataclass
-class Outcome:
-    """What a run did. `problem` says why it counts as failed."""
-
-    items: list[Item] = field(default_factory=list)
-    recovered: list[dict[str, str]] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    before: list[str] = field(default_factory=list)  # lines of the diff
-    after: list[str] = field(default_factory=list)
-    problem: str = ""
-    prepared: bool = False  # folders or owner files were made or changed
-    plan_id: str | None = None
-
-    @property
-    def changed(self) -> bool:
-        return self.prepared or bool(self.recovered) or any(item["changed"] for item in self.items)
-
-    @property
-    def diff(self) -> dict[str, str]:
-        return {name: "".join(f"{line}\n" for line in getattr(self, name)) for name in ("before", "after")}
-
-    def summary(self) -> dict[str, int]:
-        counted = Counter(item["state"] for item in self.items)
-        return {state: counted[state] for state in RESULTS}
 
 
 class Conduct:
@@ -106,10 +66,10 @@ class Conduct:
     # --- the whole -------------------------------------------------------------------------------------
 
     def _find_shares(self) -> None:
-        exported = _own_folder.exported_paths(self.places.table)
+        exported = exported_paths(self.places.table)
         for path in self.request.shares:
             try:
-                share = _own_folder.find_share(path, self.mounts, exported)
+                share = find_share(path, self.mounts, exported)
                 if share.base not in self.folders:
                     folder = Folder(share.base, self.places)
                     self.stack.callback(folder.close)
@@ -401,30 +361,5 @@ def first_below(paths: Sequence[str], directory: str) -> str | None:
     return None
 
 
-def not_planned(step: Step, found: os.stat_result) -> str:
-    device, inode = step.precondition or (0, 0)
-    return (
-        f"{step.directory or step.entry} is not what was planned: device {found.st_dev}, inode {found.st_ino} found, "
-        f"device {device}, inode {inode} expected"
-    )
-
-
-def across(error: OSError) -> Exception:
-    """Say what EXDEV means between two directories of one file system."""
-    if error.errno != errno.EXDEV:
-        return error
-    return Stop(
-        "failed",
-        "it cannot be renamed there (EXDEV): a bind mount lies between, or the directory that it goes into inherits "
-        "another project of a project quota (xfs_io -c 'chattr -P')",
-    )
-
-
 def days(seconds: float) -> str:
     return f"{seconds / 86400:.1f} days" if seconds >= 86400 else f"{seconds / 3600:.1f} hours"
-
-
-def words(error: Exception) -> str:
-    if isinstance(error, OSError):
-        return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error)
-    return str(error)

@@ -8,40 +8,31 @@ for what is not a directory of the share: Intent, Quarantined.
 
 from __future__ import annotations
 
-import ctypes
-import grp
 import json
 import os
-import pwd
 import stat
-import struct
 import threading
 import time
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from json.encoder import encode_basestring_ascii as quoted
 from queue import Empty, SimpleQueue
-from typing import Any, NamedTuple
+from typing import Any
 
-from ansible_collections.clusterkit.storage.plugins.module_utils import _mounts, _open_state, _own_folder, _tree
+from ansible_collections.clusterkit.storage.plugins.module_utils import _mounts, _open_state, _tree, _users
 from ansible_collections.clusterkit.storage.plugins.module_utils._beneath import (
     OWN,
     NotBeneath,
-    kernel,
     open_below,
     parts_below,
 )
-from ansible_collections.clusterkit.storage.plugins.module_utils._files import replace_file
-from ansible_collections.clusterkit.storage.plugins.module_utils._own_folder import (
-    MANIFESTS,
-    SCHEMA,
-    Folder,
-    FolderError,
-    Places,
-    Share,
-    timestamp,
-)
-from ansible_collections.clusterkit.storage.plugins.module_utils._volume_dirs_conduct import words
+from ansible_collections.clusterkit.storage.plugins.module_utils._files import replace_lines
+from ansible_collections.clusterkit.storage.plugins.module_utils._own_entry import MANIFESTS
+from ansible_collections.clusterkit.storage.plugins.module_utils._own_files import SCHEMA, FolderError
+from ansible_collections.clusterkit.storage.plugins.module_utils._own_folder import Folder, Places, timestamp
+from ansible_collections.clusterkit.storage.plugins.module_utils._share_base import Share, exported_paths, find_share
+from ansible_collections.clusterkit.storage.plugins.module_utils._statx import Facts, Statx
+from ansible_collections.clusterkit.storage.plugins.module_utils._volume_dirs_result import words
 
 KIND = "DirectorySet"
 ARGUMENTS: dict[str, Any] = {
@@ -55,75 +46,6 @@ ARGUMENTS: dict[str, Any] = {
     "dest": {"type": "path"},
 }
 _THREADS = 4
-
-# struct statx of linux/stat.h as far as it is used: mask, links, uid, gid, mode, inode, blocks, attributes_mask,
-# birth, change and modification time, device, mount.
-_STATX = struct.Struct("=I4xQIIIH2xQQQQ16xqI4xqI4xqI4x8xII")
-_STATX_SIZE = 256
-_MASK = 0x7FF | 0x800  # STATX_BASIC_STATS, STATX_BTIME
-_AT_FLAGS = 0x100 | 0x800  # AT_SYMLINK_NOFOLLOW, AT_NO_AUTOMOUNT
-_MOUNT_ROOT = 0x2000  # STATX_ATTR_MOUNT_ROOT, Linux 5.8
-
-
-class Facts(NamedTuple):
-    """What statx(2) tells of a directory."""
-
-    device: int
-    inode: int
-    uid: int
-    gid: int
-    mode: int
-    mtime: float
-    ctime: float
-    birthtime: float | None
-    mount_point: bool
-
-
-class Statx:
-    """statx(2) with one buffer: a call costs little more than os.stat, and knows the time of birth."""
-
-    def __init__(self) -> None:
-        self._call = getattr(kernel().libc, "statx", None)
-        self._buffer = ctypes.create_string_buffer(_STATX_SIZE)
-        self._reference = ctypes.byref(self._buffer)
-
-    def facts(self, directory: int, name: str) -> Facts:
-        """Raises OSError."""
-        if self._call is None:
-            return _plain_facts(directory, name)
-        if self._call(directory, os.fsencode(name), _AT_FLAGS, _MASK, self._reference) != 0:
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number), name)
-        (
-            mask, attributes, _links, uid, gid, mode, inode, _size, _blocks, attributes_mask,
-            born, born_ns, changed, changed_ns, modified, modified_ns, major, minor,
-        ) = _STATX.unpack_from(self._buffer)  # fmt: skip
-        return Facts(
-            os.makedev(major, minor),
-            inode,
-            uid,
-            gid,
-            mode,
-            modified + modified_ns / 1e9,
-            changed + changed_ns / 1e9,
-            born + born_ns / 1e9 if mask & 0x800 else None,
-            bool(attributes & attributes_mask & _MOUNT_ROOT),
-        )
-
-
-def _plain_facts(directory: int, name: str) -> Facts:
-    found = os.stat(name, dir_fd=directory, follow_symlinks=False)
-    return Facts(
-        found.st_dev,
-        found.st_ino,
-        found.st_uid,
-        found.st_gid,
-        found.st_mode,
-        found.st_mtime,
-        found.st_ctime,
-        None,
-        found.st_dev != os.fstat(directory).st_dev,
-    )
 
 
 @dataclass
@@ -161,14 +83,14 @@ def read(given: Mapping[str, Any], places: Places) -> Listing:
     listing = Listing(listed_at=timestamp(places.now()), parents=list(given["parents"]))
     mounts = _mounts.read()
     points = {mount.path for mount in mounts.mounts}
-    exported = _own_folder.exported_paths(places.table)
+    exported = exported_paths(places.table)
     state = _open_state.read(places.nfsd) if given["open_state"] else None
     if state is not None:
         listing.open_state = {"known": state.known, "nfsv3": state.nfsv3}
     deadline = time.monotonic() + given["timeout"]
     for path in given["shares"]:
         try:
-            share = _own_folder.find_share(path, mounts, exported)
+            share = find_share(path, mounts, exported)
             with Folder(share.base, places) as folder:
                 _read_share(listing, share, folder, given, points)
                 _measure_named(listing, share, folder, given, state, deadline)
@@ -348,9 +270,9 @@ def lines(listing: Listing) -> Iterator[str]:
     for share, path, facts in listing.directories:
         device, inode, uid, gid, mode, mtime, ctime, birthtime, mount_point = facts
         if uid not in owners:
-            owners[uid] = quoted(_name(uid, pwd.getpwuid))
+            owners[uid] = quoted(_users.user_name(uid))
         if gid not in groups:
-            groups[gid] = quoted(_name(gid, grp.getgrgid))
+            groups[gid] = quoted(_users.group_name(gid))
         more = _more(listing, path) if listing.sizes or listing.open_by else ""
         born = "null" if birthtime is None else f"{birthtime:.6f}"
         yield (
@@ -373,13 +295,6 @@ def _more(listing: Listing, path: str) -> str:
     return "".join(f", {quoted(key)}: {json.dumps(value)}" for key, value in told.items())
 
 
-def _name(number: int, look_up: Callable[[int], Any]) -> str:
-    try:
-        return str(look_up(number)[0])
-    except (KeyError, OverflowError):
-        return str(number)
-
-
 def result(listing: Listing, dest: str | None) -> dict[str, Any]:
     """What the module returns; with `dest` the records go there."""
     told: dict[str, Any] = listing.header()
@@ -392,7 +307,7 @@ def result(listing: Listing, dest: str | None) -> dict[str, Any]:
     }
     told.update(directories=[], intents=[], quarantined=[])
     if dest:
-        replace_file(dest, "".join(f"{line}\n" for line in lines(listing)), mode=0o600)
+        replace_lines(dest, lines(listing))
         return {**told, "dest": dest}
     places = {"Directory": "directories", "Intent": "intents", "Quarantined": "quarantined"}
     for number, line in enumerate(lines(listing)):

@@ -16,15 +16,17 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._beneath import
     rename_to_free_name,
     sync,
 )
-from ansible_collections.clusterkit.storage.plugins.module_utils._own_folder import (
+from ansible_collections.clusterkit.storage.plugins.module_utils._own_entry import (
     DATA,
     MANIFEST,
     PURGING,
-    RESTORED,
     RESTORING,
     Entry,
+)
+from ansible_collections.clusterkit.storage.plugins.module_utils._own_files import FolderError
+from ansible_collections.clusterkit.storage.plugins.module_utils._own_folder import (
+    RESTORED,
     Folder,
-    FolderError,
     intent_name,
     names_in,
 )

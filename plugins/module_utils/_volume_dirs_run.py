@@ -16,7 +16,7 @@ import stat
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.clusterkit.storage.plugins.module_utils import _own_folder, _tree
+from ansible_collections.clusterkit.storage.plugins.module_utils import _own_folder, _tree_removal
 from ansible_collections.clusterkit.storage.plugins.module_utils._beneath import (
     OWN,
     NotBeneath,
@@ -27,31 +27,33 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._beneath import
     rename_to_free_name,
     sync,
 )
-from ansible_collections.clusterkit.storage.plugins.module_utils._own_folder import (
+from ansible_collections.clusterkit.storage.plugins.module_utils._own_entry import (
     DATA,
     MANIFEST,
+    MANIFESTS,
     PURGING,
-    RESTORED,
     RESTORING,
     Entry,
+)
+from ansible_collections.clusterkit.storage.plugins.module_utils._own_files import FolderError
+from ansible_collections.clusterkit.storage.plugins.module_utils._own_folder import (
+    RESTORED,
     Folder,
-    FolderError,
     Places,
     intent_name,
     names_in,
 )
 from ansible_collections.clusterkit.storage.plugins.module_utils._volume_dirs import Request, Step
-from ansible_collections.clusterkit.storage.plugins.module_utils._volume_dirs_conduct import (
+from ansible_collections.clusterkit.storage.plugins.module_utils._volume_dirs_conduct import days, first_below
+from ansible_collections.clusterkit.storage.plugins.module_utils._volume_dirs_quarantine import Quarantine
+from ansible_collections.clusterkit.storage.plugins.module_utils._volume_dirs_recovery import finish_return, recover
+from ansible_collections.clusterkit.storage.plugins.module_utils._volume_dirs_result import (
     Outcome,
     Stop,
     across,
-    days,
-    first_below,
     not_planned,
     words,
 )
-from ansible_collections.clusterkit.storage.plugins.module_utils._volume_dirs_quarantine import Quarantine
-from ansible_collections.clusterkit.storage.plugins.module_utils._volume_dirs_recovery import finish_return, recover
 
 
 def run(request: Request, places: Places) -> Outcome:
@@ -128,7 +130,7 @@ class _Run(Quarantine):
         with entry:
             data = entry.data()
             if state != MANIFEST or data is None:
-                stage = _own_folder.MANIFESTS[state]
+                stage = MANIFESTS[state]
                 raise Stop("refused", f"{step.entry} is {stage}, and cannot be brought back whole")
             if manifest["scope"] == "directory" and data.st_ino != manifest["inode"]:
                 raise Stop("refused", f"what lies in {step.entry} is not what its manifest says")
@@ -246,7 +248,7 @@ class _Run(Quarantine):
             below = first_below(self.mount_points, where)
             if below:
                 raise Stop("refused", f"{below} is a mount point in it")
-            removal = _tree.Removal()
+            removal = _tree_removal.Removal()
             if data is not None:
                 descriptor = open_below(entry.descriptor, [DATA])
                 try:
@@ -254,7 +256,7 @@ class _Run(Quarantine):
                     if not self.request.check_mode:
                         if state == MANIFEST:
                             entry.set_state(MANIFEST, PURGING)
-                        removal = _tree.remove_content(descriptor, lambda: self._renew(folder, begun=True))
+                        removal = _tree_removal.remove_content(descriptor, lambda: self._renew(folder, begun=True))
                 finally:
                     os.close(descriptor)
             if removal.failures:

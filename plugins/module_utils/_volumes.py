@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, Optional, TypeVar
 
-from ansible_collections.clusterkit.storage.plugins.module_utils import _quantity
+from ansible_collections.clusterkit.storage.plugins.module_utils import _nfs_csi, _quantity
 from ansible_collections.clusterkit.storage.plugins.module_utils._server_map import ServerMap
 
 SCHEMA = 1
@@ -20,7 +20,6 @@ BOUND_BY_CONTROLLER = "pv.kubernetes.io/bound-by-controller"
 # What the policy was before it was set to Retain so that an upgrade or a teardown costs no data.
 PREVIOUS_POLICY = "storage.clusterkit/previous-policy"
 _CLASS_ANNOTATION = "volume.beta.kubernetes.io/storage-class"
-_NFS_CSI = "nfs.csi.k8s.io"
 
 Claim = Optional[tuple[str, str, Optional[str]]]  # namespace, name, uid
 
@@ -84,8 +83,8 @@ class Volume:
         server, path = None, None
         if nfs:
             server, path = nfs.get("server"), nfs.get("path")
-        elif csi and csi.get("driver") == _NFS_CSI:
-            server, path = _csi_place(csi, attributes)
+        elif csi and csi.get("driver") == _nfs_csi.DRIVER:
+            server, path = _nfs_csi.place(attributes)
         reference = spec.get("claimRef")
         phase = _shared(status.get("phase") or "Pending")
         self = cls()
@@ -169,20 +168,6 @@ class Volume:
         place = servers.find(self.server, self.path)
         if place is not None:
             self.share, self.server_dir = place.share, place.directory
-
-
-def _csi_place(csi: Mapping[str, Any], attributes: Mapping[str, str]) -> tuple[str | None, str | None]:
-    """Server and path of a volume of csi-driver-nfs, which reads its attributes without regard to case.
-
-    What it makes itself has C(subdir) among them and, in any release, the third part of its handle. A name that is
-    filled in by each node that mounts the volume says nothing about where the data lies.
-    """
-    told = {key.lower(): value for key, value in attributes.items()}
-    handle = (csi.get("volumeHandle") or "").split("#")
-    below = (told.get("subdir") or (handle[2] if len(handle) > 2 else "")).strip("/")
-    share = told.get("share", "").rstrip("/")
-    path = None if "${" in f"{share}{below}" else "/".join(filter(None, [share, below])) or "/"
-    return told.get("server") or None, path if not path or path.startswith("/") else f"/{path}"
 
 
 _PLAIN = (

@@ -106,18 +106,11 @@ options:
     default: 15
 extends_documentation_fragment:
   - clusterkit.storage.attributes
+  - clusterkit.storage.attributes.steps
   - clusterkit.storage.attributes.host
 attributes:
   check_mode:
     support: full
-  diff_mode:
-    support: none
-    details:
-      - The steps say what changes.
-  idempotent:
-    support: full
-    details:
-      - A step that was done is V(gone) in a second run.
 seealso:
   - module: clusterkit.storage.storage_plan
   - module: clusterkit.storage.pod_recover

@@ -101,7 +101,7 @@ dest:
 from ansible_collections.clusterkit.storage.plugins.module_utils import _pod_set, _pods
 from ansible_collections.clusterkit.storage.plugins.module_utils._api import ApiError
 from ansible_collections.clusterkit.storage.plugins.module_utils._api_module import ApiModule
-from ansible_collections.clusterkit.storage.plugins.module_utils._files import replace_file
+from ansible_collections.clusterkit.storage.plugins.module_utils._files import replace_lines
 
 ARGUMENTS = {"dest": {"type": "path"}}
 
@@ -112,7 +112,7 @@ def main() -> None:
     try:
         found = _pod_set.read(module.client())
         if dest:
-            replace_file(dest, "".join(f"{line}\n" for line in _pods.lines(found)), mode=0o600)
+            replace_lines(dest, _pods.lines(found))
     except (ApiError, OSError) as error:
         module.fail_json(msg=str(error))
     counts = {

@@ -18,6 +18,7 @@ description:
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
   - clusterkit.storage.attributes
+  - clusterkit.storage.attributes.steps
   - clusterkit.storage.attributes.k8s
   - clusterkit.storage.api
 attributes:
@@ -25,14 +26,6 @@ attributes:
     support: full
     details:
       - Every deletion is sent to the API as a dry run. Waiting is left out.
-  diff_mode:
-    support: none
-    details:
-      - The steps say what changes.
-  idempotent:
-    support: full
-    details:
-      - A step that was done is V(gone) in a second run.
 options:
   steps:
     description: The steps. At least one of O(steps) and O(pods) is needed.

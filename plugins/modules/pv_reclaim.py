@@ -22,14 +22,11 @@ extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
   - clusterkit.storage.attributes
   - clusterkit.storage.attributes.k8s
+  - clusterkit.storage.attributes.dry_run
   - clusterkit.storage.api
   - clusterkit.storage.api.changes
   - clusterkit.storage.api.selection
 attributes:
-  check_mode:
-    support: full
-    details:
-      - Every change is sent to the API as a dry run. Waiting is left out.
   diff_mode:
     support: full
     details:

@@ -333,7 +333,7 @@ import json
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.clusterkit.storage.plugins.module_utils import _volume_dirs, _volume_dirs_run
-from ansible_collections.clusterkit.storage.plugins.module_utils._files import replace_file
+from ansible_collections.clusterkit.storage.plugins.module_utils._files import replace_lines
 from ansible_collections.clusterkit.storage.plugins.module_utils._own_folder import Places
 
 
@@ -364,7 +364,7 @@ def main() -> None:
     dest = given["dest"] or (f"{given['plan']}.{given['state']}.result.jsonl" if given["plan"] else None)
     if dest and not module.check_mode:
         try:
-            replace_file(dest, "".join(json.dumps(item, sort_keys=True) + "\n" for item in done.items), mode=0o600)
+            replace_lines(dest, (json.dumps(item, sort_keys=True) for item in done.items))
             result["dest"] = dest
             result["directories"] = [item for item in done.items if item["state"] != "unchanged"]
         except OSError as error:

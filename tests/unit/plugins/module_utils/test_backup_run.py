@@ -522,22 +522,6 @@ def test_without_exchange(world: World, monkeypatch: pytest.MonkeyPatch) -> None
     assert (Path(outcome.items[0]["quarantined"]) / "data/more").read_text() == "more"
 
 
-def test_exchange_as_the_kernel_offers_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "a").write_text("a")
-    (tmp_path / "b").write_text("b")
-    with _backup_run.opened(str(tmp_path)) as here:
-        assert _restore_place.exchange(here, "a", here, "b")
-        assert (tmp_path / "a").read_text() == "b"
-        with pytest.raises(FileNotFoundError):
-            _restore_place.exchange(here, "a", here, "none")
-        kernel = _restore_place.kernel()
-        monkeypatch.setattr(kernel, "noreplace", False)
-        assert not _restore_place.exchange(here, "a", here, "b")
-        monkeypatch.setattr(kernel, "noreplace", True)
-        monkeypatch.setattr(_restore_place.ctypes, "get_errno", lambda: 22)
-        assert not _restore_place.exchange(here, "a", here, "none")
-
-
 def test_restored_data_that_is_not_as_recorded_stays_out(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.back_up()
     spoil(world)
@@ -754,7 +738,7 @@ def test_stage_that_cannot_be_emptied(rsync: World, monkeypatch: pytest.MonkeyPa
         failures, problems = 1, ("x: busy",)
 
     with monkeypatch.context() as patched:
-        patched.setattr(_restore_stage._tree, "remove_content", lambda _fd: Removal)
+        patched.setattr(_restore_stage._tree_removal, "remove_content", lambda _fd: Removal)
         patched.setattr(_backup_rsync.Rsync, "resumes", False)
         assert "cannot be removed: x: busy" in world.restore().problems[0]
 

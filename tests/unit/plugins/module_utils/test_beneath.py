@@ -14,6 +14,7 @@ from ansible_collections.clusterkit.storage.plugins.module_utils import _beneath
 from ansible_collections.clusterkit.storage.plugins.module_utils._beneath import (
     NotBeneath,
     drop_project,
+    exchange,
     look,
     open_below,
     open_child,
@@ -127,7 +128,7 @@ def test_open_root(tmp_path: Path) -> None:
 def test_rename_replaces_nothing(
     directory: int, tmp_path: Path, knows_flag: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_beneath.kernel(), "noreplace", knows_flag)
+    monkeypatch.setattr(_beneath.kernel(), "renameat2", knows_flag)
     inner = open_below(directory, ["a"])
     rename_to_free_name(inner, "b", directory, "moved")
     rename_to_free_name(inner, "file", directory, "moved-file")
@@ -152,12 +153,24 @@ def test_file_system_that_does_not_know_the_flag(
 
     monkeypatch.setattr(_beneath.kernel(), "libc", Library())
     monkeypatch.setattr(_beneath.ctypes, "get_errno", lambda: errno.EINVAL)
+    assert not exchange(directory, "a", directory, "none")
     rename_to_free_name(directory, "a", directory, "z")
     assert (tmp_path / "z/b/c").is_dir()
     monkeypatch.setattr(_beneath.ctypes, "get_errno", lambda: errno.EXDEV)
     with pytest.raises(OSError) as caught:
         rename_to_free_name(directory, "z", directory, "a")
     assert caught.value.errno == errno.EXDEV
+
+
+def test_exchange(directory: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("file")
+    assert exchange(directory, "a", directory, "file")
+    assert (tmp_path / "a").read_text() == "file" and (tmp_path / "file/b/c").is_dir()
+    with pytest.raises(FileNotFoundError):
+        exchange(directory, "a", directory, "none")
+    monkeypatch.setattr(_beneath.kernel(), "renameat2", False)
+    assert not exchange(directory, "a", directory, "file")
+    assert (tmp_path / "a").read_text() == "file"
 
 
 def test_old_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,7 +193,7 @@ def test_kernel_that_is_not_sure(directory: int, monkeypatch: pytest.MonkeyPatch
             return answers.pop(0)
 
     monkeypatch.setattr(_beneath.ctypes, "get_errno", lambda: errno.EAGAIN)
-    kernel = _beneath._Kernel(Library(), openat2=True, noreplace=True, syncfs=True)  # type: ignore[arg-type] # a stand-in
+    kernel = _beneath._Kernel(Library(), openat2=True, renameat2=True, syncfs=True)  # type: ignore[arg-type] # a stand-in
     assert _beneath._openat2(kernel, directory, b"a", 0, 0) == 5
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.clusterkit.storage.plugins.module_utils import _cluster_live
+from ansible_collections.clusterkit.storage.plugins.module_utils import _cluster_differences, _cluster_live
 from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import PREVIOUS_POLICY, PROVISIONED_BY
 from ansible_collections.clusterkit.storage.tests.inputs import PROVISIONER, check, claim, notes, problems, volume
 from hypothesis import given
@@ -317,7 +317,7 @@ def test_differences_are_those_fields_that_differ_and_none_when_it_was_just_made
             "parameters": of["parameters"] or None,
         }
 
-    assert list(_cluster_live.class_differences(one, live(one))) == []
-    found = _cluster_live.class_differences(one, live(other))
+    assert _cluster_differences.of_class(one, live(one)) == []
+    found = _cluster_differences.of_class(one, live(other))
     assert {key.partition(".")[0] for key, _old, _new in found} == {key for key in one if one[key] != other[key]}
     assert all(old != new for _key, old, new in found)

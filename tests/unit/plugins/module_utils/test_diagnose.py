@@ -1074,12 +1074,15 @@ def test_places_are_those_of_probable_answers() -> None:
     assert _diagnose.result(held, Target())["places"] == [{"server": "nfs1", "path": "/srv/data"}]
 
 
-def test_the_source_of_a_volume() -> None:
-    attributes = {"server": "nfs1", "share": "/srv/", "subDir": "a"}
+@pytest.mark.parametrize("key", ["subDir", "subdir"])
+def test_the_source_of_a_volume(key: str) -> None:
+    attributes = {"Server": "nfs1", "share": "/srv/", key: "a"}
     csi = {"csi": {"driver": "nfs.csi.k8s.io", "volumeAttributes": attributes}}
     source = _diagnose_objects.source_of(csi, "pv")
     assert source is not None
     assert source.what == "nfs1:/srv/a"
+    attributes[key] = "${pvc.metadata.name}"
+    assert _diagnose_objects.source_of(csi, "pv") is None
     assert _diagnose_objects.source_of({"hostPath": {"path": "/x"}}, "pv") is None
     inline = {"metadata": {}, "spec": {"volumes": [{"name": "v", "nfs": {"server": "s", "path": "/p"}}]}}
     assert [one.what for _name, one in _diagnose_facts.sources_of(inline, Facts())] == ["s:/p"]

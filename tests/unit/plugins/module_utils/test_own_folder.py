@@ -12,23 +12,23 @@ from typing import Any
 
 import pytest
 from ansible_collections.clusterkit.storage.plugins.module_utils import _mounts, _own_folder
-from ansible_collections.clusterkit.storage.plugins.module_utils._own_folder import (
-    Folder,
+from ansible_collections.clusterkit.storage.plugins.module_utils._own_entry import entry_key, entry_name
+from ansible_collections.clusterkit.storage.plugins.module_utils._own_files import (
     FolderError,
-    Owner,
-    Places,
-    Share,
-    entry_key,
-    entry_name,
-    find_share,
-    intent_name,
     read_json,
-    seconds_of,
     slug,
-    timestamp,
-    uid_problem,
     write_json,
 )
+from ansible_collections.clusterkit.storage.plugins.module_utils._own_folder import (
+    Folder,
+    Owner,
+    Places,
+    intent_name,
+    seconds_of,
+    timestamp,
+    uid_problem,
+)
+from ansible_collections.clusterkit.storage.plugins.module_utils._share_base import Share, exported_paths, find_share
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -102,9 +102,9 @@ def test_where_the_folder_is(tmp_path: Path) -> None:
     found = find_share(str(share), table, None)
     assert found.base == str(tmp_path), "a link there is looked at, not passed over"
     assert (found.key, Share("/a", "/a").key) == ("k8s", ".")
-    assert _own_folder.exported_paths(str(tmp_path / "missing")) is None
+    assert exported_paths(str(tmp_path / "missing")) is None
     (tmp_path / "etab").write_text("/srv/a\t10.0.0.0/8(rw)\n/srv/b\\040c\t*(ro)\n")
-    assert _own_folder.exported_paths(str(tmp_path / "etab")) == ["/srv/a", "/srv/b c"]
+    assert exported_paths(str(tmp_path / "etab")) == ["/srv/a", "/srv/b c"]
 
 
 def test_device_of_a_file_system(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -148,14 +148,14 @@ def test_the_csi_driver_gets_its_name_and_its_classes_their_share() -> None:
     one = {**CSI, "server": "192.0.2.1", "path": "/nfs/csi", "snapshot_classes": [{"name": "snap"}]}
     classes = [
         {"name": "csi", "provisioner": "nfs.csi.k8s.io"},
-        {"name": "other", "provisioner": "nfs.csi.k8s.io", "parameters": {"server": "192.0.2.1", "share": "/nfs/b"}},
+        {"name": "other", "provisioner": "nfs.csi.k8s.io", "parameters": {"server": "192.0.2.1", "Share": "/nfs/b"}},
     ]
     result = check(k8s_storage_provisioners=[one], k8s_storage_classes=classes)
     assert result["problems"] == []
     assert result["cluster"]["provisioners"][0]["provisioner_name"] == "nfs.csi.k8s.io"
     assert [each["parameters"] for each in result["cluster"]["classes"]] == [
         {"server": "192.0.2.1", "share": "/nfs/csi"},
-        {"server": "192.0.2.1", "share": "/nfs/b"},
+        {"server": "192.0.2.1", "Share": "/nfs/b"},
     ]
     # What they need on the server is derived.
     assert [each["path"] for each in result["servers"]["server1"]["directories"]] == ["/nfs/b", "/nfs/csi"]
@@ -170,6 +170,9 @@ def test_a_csi_volume_lies_where_its_attributes_say() -> None:
     result = check(k8s_storage_volumes=[one], k8s_storage_claims=[claim()])
     assert result["problems"] == []
     assert [use["path"] for use in result["uses"]] == ["/nfs/csi/a/b"]
+    attributes = {"SERVER": "192.0.2.1", "Share": "/nfs/csi", "subdir": "a"}
+    uses = check(k8s_storage_volumes=[{**one, "csi": {"handle": "h", "attributes": attributes}}])["uses"]
+    assert [use["path"] for use in uses] == ["/nfs/csi/a"]
     foreign = {**one, "csi": {"driver": "example.org/x", "handle": "h"}}
     assert check(k8s_storage_volumes=[foreign])["uses"] == []
     (found,) = problems(k8s_storage_volumes=[{**one, "server": "192.0.2.1"}])

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.clusterkit.storage.plugins.module_utils import _tree
+from ansible_collections.clusterkit.storage.plugins.module_utils import _tree, _tree_removal
 from ansible_collections.clusterkit.storage.plugins.module_utils._tree import (
     Moved,
     find_inode,
     measure,
-    remove_content,
     walk,
 )
+from ansible_collections.clusterkit.storage.plugins.module_utils._tree_removal import remove_content
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -270,7 +270,7 @@ def test_a_directory_becomes_a_link_and_a_file_a_directory(
 
 
 def test_large_directories_go_in_batches(root: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_tree, "_BATCH", 7)
+    monkeypatch.setattr(_tree_removal, "_BATCH", 7)
     for number in range(50):
         (tmp_path / f"f{number}").write_text("x")
         (tmp_path / f"d{number}").mkdir()
@@ -333,7 +333,7 @@ def test_directories_at_the_top_go_side_by_side(root: int, tmp_path: Path, monke
     def broken(*_arguments: Any) -> bool:
         raise MemoryError
 
-    monkeypatch.setattr(_tree, "_remove_one", broken)
+    monkeypatch.setattr(_tree_removal, "_remove_one", broken)
     for number in range(20):
         (tmp_path / f"v{number}").mkdir()
     with pytest.raises(MemoryError):
@@ -343,14 +343,14 @@ def test_directories_at_the_top_go_side_by_side(root: int, tmp_path: Path, monke
 def test_a_directory_at_the_top_that_is_moved_away(root: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     deep(tmp_path, 1)
     (tmp_path / "e").mkdir()
-    leave = _tree._Descent.leave
+    leave = _tree.Descent.leave
 
     def moved(self: Any) -> Any:
         raise Moved(errno.ESTALE, "was moved meanwhile", "x")
 
     (tmp_path / "d/d").mkdir()
-    monkeypatch.setattr(_tree._Descent, "leave", moved)
+    monkeypatch.setattr(_tree.Descent, "leave", moved)
     removal = remove_content(root)
     assert removal.problems == ["d/x: was moved meanwhile; run again to remove the rest"]
-    monkeypatch.setattr(_tree._Descent, "leave", leave)
+    monkeypatch.setattr(_tree.Descent, "leave", leave)
     assert remove_content(root).failures == 0

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.clusterkit.storage.plugins.module_utils import _mounts, _volume_dirs_info
+from ansible_collections.clusterkit.storage.plugins.module_utils import _mounts, _statx, _users, _volume_dirs_info
 from ansible_collections.clusterkit.storage.plugins.module_utils._beneath import kernel
 from ansible_collections.clusterkit.storage.tests.server_disk import CLUSTER, World, objects
 
@@ -35,7 +35,7 @@ def test_directories_are_as_stat_tells_them(world: World, has_statx: bool, monke
             libc = object()
 
         kernel()
-        monkeypatch.setattr(_volume_dirs_info, "kernel", Old)
+        monkeypatch.setattr(_statx, "kernel", Old)
     for name in ("a", "new\nline", "\udcff"):
         (world.share / name).mkdir()
     (world.share / "a").chmod(0o2750)
@@ -62,8 +62,8 @@ def test_owners_without_a_name(world: World, monkeypatch: pytest.MonkeyPatch) ->
     def unknown(_number: int) -> Any:
         raise KeyError
 
-    monkeypatch.setattr(_volume_dirs_info.pwd, "getpwuid", unknown)
-    monkeypatch.setattr(_volume_dirs_info.grp, "getgrgid", unknown)
+    monkeypatch.setattr(_users.pwd, "getpwuid", unknown)
+    monkeypatch.setattr(_users.grp, "getgrgid", unknown)
     told = by_name(world.info())["neighbour"]
     assert (told["owner"], told["group"]) == (str(told["uid"]), str(told["gid"]))
 

@@ -19,7 +19,8 @@ from ansible_collections.clusterkit.storage.plugins.module_utils import (
     _volume_dirs_quarantine,
     _volume_dirs_run,
 )
-from ansible_collections.clusterkit.storage.plugins.module_utils._own_folder import FolderError, Places
+from ansible_collections.clusterkit.storage.plugins.module_utils._own_files import FolderError
+from ansible_collections.clusterkit.storage.plugins.module_utils._own_folder import Places
 from ansible_collections.clusterkit.storage.plugins.module_utils._volume_dirs import read_request
 from ansible_collections.clusterkit.storage.tests.server_disk import (
     CLUSTER,

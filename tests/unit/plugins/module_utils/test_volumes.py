@@ -83,8 +83,11 @@ def test_csi_volumes_of_nfs_tell_server_and_path() -> None:
     [
         ({"subdir": "pvc-1"}, "s#share#pvc-1##", "/share/pvc-1"),  # as csi-driver-nfs writes it
         ({"SubDir": "a/b/"}, "anything", "/share/a/b"),
-        ({}, "s#share#pvc-2##", "/share/pvc-2"),
+        ({"share": "/share/pvc-2"}, "s#share#pvc-2", "/share/pvc-2"),  # as it wrote it before 4.1
         ({}, "anything", "/share"),
+        ({"share": "share/"}, "anything", "/share"),
+        ({"share": "/"}, "anything", "/"),
+        ({"share": ""}, "anything", None),
         ({"subdir": "${pvc.metadata.name}"}, "anything", None),
     ],
 )
