@@ -33,6 +33,7 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._beneath import
 )
 from ansible_collections.clusterkit.storage.plugins.module_utils._files import replace_file
 from ansible_collections.clusterkit.storage.plugins.module_utils._own_folder import (
+    DATA,
     MANIFESTS,
     SCHEMA,
     Folder,
@@ -48,6 +49,7 @@ ARGUMENTS: dict[str, Any] = {
     "shares": {"type": "list", "elements": "str", "required": True},
     "parents": {"type": "list", "elements": "str", "default": []},
     "size": {"type": "bool", "default": False},
+    "quarantined_size": {"type": "bool", "default": False},
     "open_state": {"type": "bool", "default": False},
     "only_for": {"type": "list", "elements": "str"},
     "timeout": {"type": "int", "default": 300},
@@ -290,6 +292,15 @@ def _quarantined(share: Share, folder: Folder, *, objects: bool) -> Iterator[dic
 # --- size and open state -----------------------------------------------------------------------------------
 
 
+class _Walk(NamedTuple):
+    """One that is to be measured: the way to it from an open directory, and its record if it is in quarantine."""
+
+    name: str
+    start: int
+    parts: Sequence[str]
+    quarantined: dict[str, Any] | None = None
+
+
 def _measure_named(
     listing: Listing,
     share: Share,
@@ -298,35 +309,44 @@ def _measure_named(
     state: _open_state.OpenState | None,
     deadline: float,
 ) -> None:
-    """Walk the trees that size and open state are wanted of, several at a time."""
-    if not given["size"] and state is None:
-        return
+    """Walk the trees that size and open state are wanted of, several at a time; in quarantine the oldest first."""
     wanted = set(given["only_for"] or ())
-    waiting: SimpleQueue[str] = SimpleQueue()
-    for of_share, path, facts in listing.directories:
-        if of_share == share.path and (not wanted or path in wanted) and not facts.mount_point:
-            waiting.put(path)
+    waiting: SimpleQueue[_Walk] = SimpleQueue()
+    if given["size"] or state is not None:
+        for of_share, path, facts in listing.directories:
+            if of_share == share.path and (not wanted or path in wanted) and not facts.mount_point:
+                waiting.put(_Walk(path, folder.base, (*share.parts, *parts_below(share.path, path))))
+    if given["quarantined_size"]:
+        for record in sorted(listing.folders, key=lambda one: str(one.get("quarantined_at"))):
+            if record["kind"] == "Quarantined" and record["share"] == share.path and record["inode"] is not None:
+                waiting.put(_Walk(record["entry"], folder.trash, (record["entry"], DATA), record))
     inodes = state.inodes(folder.device) if state is not None else {}
+
+    def measure(walk: _Walk, descriptor: int) -> None:
+        if walk.quarantined is not None:
+            walk.quarantined.update(_told(_tree.measure(descriptor, deadline)))
+            return
+        if given["size"]:
+            listing.sizes[walk.name] = _tree.measure(descriptor, deadline)
+        if state is not None and state.known:
+            found = _tree.find_inode(descriptor, inodes) if inodes else None
+            listing.open_by[walk.name] = sorted(inodes[found]) if found is not None else []
 
     def work() -> None:
         while True:
             try:
-                path = waiting.get_nowait()
+                walk = waiting.get_nowait()
             except Empty:
                 return
             try:
-                descriptor = open_below(folder.base, (*share.parts, *parts_below(share.path, path)))
+                descriptor = open_below(walk.start, walk.parts)
             except (NotBeneath, OSError) as error:
-                listing.problems.append(f"{path}: {words(error)}")
+                listing.problems.append(f"{walk.name}: {words(error)}")
                 continue
             try:
-                if given["size"]:
-                    listing.sizes[path] = _tree.measure(descriptor, deadline)
-                if state is not None and state.known:
-                    found = _tree.find_inode(descriptor, inodes) if inodes else None
-                    listing.open_by[path] = sorted(inodes[found]) if found is not None else []
+                measure(walk, descriptor)
             except OSError as error:
-                listing.problems.append(f"{path}: {words(error)}")
+                listing.problems.append(f"{walk.name}: {words(error)}")
             finally:
                 os.close(descriptor)
 
@@ -367,10 +387,14 @@ def _more(listing: Listing, path: str) -> str:
     told: dict[str, Any] = {}
     size = listing.sizes.get(path)
     if size is not None:
-        told.update(size=size.bytes, files=size.files, size_complete=size.complete)
+        told.update(_told(size))
     if path in listing.open_by:
         told["open_by"] = listing.open_by[path]
     return "".join(f", {quoted(key)}: {json.dumps(value)}" for key, value in told.items())
+
+
+def _told(size: _tree.Size) -> dict[str, Any]:
+    return {"size": size.bytes, "files": size.files, "size_complete": size.complete}
 
 
 def _name(number: int, look_up: Callable[[int], Any]) -> str:

@@ -467,6 +467,12 @@ options:
         description: Whether O(purge.retention) does not count; needs O(purge.names).
         type: bool
         default: false
+      max_bytes:
+        description:
+          - At most so much, such as V(500Gi), the oldest first. What would go beyond it waits, and so does all that is
+            younger; so does what was not measured to its end. The files must be made with C(quarantined_size).
+          - What an earlier run has begun to remove goes first and counts, whatever its size.
+        type: str
       protected_namespaces:
         description: Namespaces that are protected besides those with the label.
         type: list

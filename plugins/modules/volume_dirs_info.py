@@ -36,6 +36,11 @@ options:
       - Whether to measure the directories, several at a time, as C(du) does it.
     type: bool
     default: false
+  quarantined_size:
+    description:
+      - Whether to measure what is in quarantine, the oldest first.
+    type: bool
+    default: false
   open_state:
     description:
       - Whether to find out which NFSv4 clients have something open in the directories of O(only_for).
@@ -50,7 +55,7 @@ options:
   timeout:
     description:
       - Seconds that measuring may take in all. What is not done by then has
-        RV(directories[].size_complete) V(false).
+        RV(directories[].size_complete) or RV(quarantined[].size_complete) V(false).
     type: int
     default: 300
   objects:
@@ -183,6 +188,12 @@ quarantined:
     cluster_uid: {description: The cluster., type: str}
     device: {description: Device number; null if there is no data., type: int}
     inode: {description: Inode; null if there is no data., type: int}
+    size: {description: Bytes that it takes; with O(quarantined_size)., type: int, sample: 4096}
+    files: {description: Number of files; with O(quarantined_size)., type: int, sample: 0}
+    size_complete:
+      description: Whether all of it was measured; with O(quarantined_size).
+      type: bool
+      sample: true
 counts:
   description: How many C(directories), C(intents) and C(quarantined) there are.
   returned: success

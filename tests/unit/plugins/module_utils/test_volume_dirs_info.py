@@ -112,6 +112,37 @@ def test_sizes(world: World) -> None:
     assert result["problems"] == ["only_for: /elsewhere is not among the listed directories"]
 
 
+def test_sizes_of_what_is_in_quarantine(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.present()
+    for number, name in enumerate(("young", "old")):
+        volume = world.volume(name)
+        (volume / "large").write_bytes(b"x" * 50_000)
+        world.clock = 2e9 - number * 86400
+        world.quarantined(volume)
+    world.clock = None
+    assert "size" not in world.info()["quarantined"][0]
+    result = world.info(quarantined_size=True)
+    assert result["complete"] and "size" not in by_name(result)["neighbour"]
+    for one in result["quarantined"]:
+        assert one["size"] > 50_000 and one["files"] == 4 and one["size_complete"]
+    measured: list[int] = []
+    measure = _volume_dirs_info._tree.measure
+
+    def watched(root: int, deadline: float) -> Any:
+        measured.append(os.fstat(root).st_ino)
+        return measure(root, deadline)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(_volume_dirs_info, "_THREADS", 1)
+        patched.setattr(_volume_dirs_info._tree, "measure", watched)
+        result = world.info(quarantined_size=True, timeout=-1)
+    assert not any(one["size_complete"] for one in result["quarantined"])
+    by_age = sorted(result["quarantined"], key=lambda one: one["quarantined_at"])
+    assert measured == [one["inode"] for one in by_age], "time is up for the young ones first"
+    (world.trash / by_age[0]["entry"] / "data").rename(world.folder / "taken")
+    assert [one.get("size") for one in world.info(quarantined_size=True)["quarantined"]].count(None) == 1
+
+
 def test_open_state(world: World) -> None:
     with pytest.raises(ValueError, match="name the directories that it is wanted for"):
         world.info(open_state=True)
