@@ -68,7 +68,8 @@ class Intended(Judge):
         if not self.given["objects"]:
             raise ValueError("objects: state intended needs a file for the objects of the volumes")
         self._objects: dict[str, dict[str, Any]] = {}
-        self.steps = [step for step in self.steps if step["method"] == "quarantine"]
+        # A provisioner that removes a volume with its directory leaves nothing to make it again for.
+        self.steps = [step for step in self.steps if step["method"] != "provisioner"]
 
     def do(self, step: Step) -> Item:
         content = self.read(step)
@@ -97,6 +98,9 @@ class Intended(Judge):
     def directories(self, items: Sequence[Item]) -> dict[str, dict[str, list[str]]]:
         ready = [item["name"] for item in items if item["state"] == "unchanged"]
         return {"intended": self.ids(ready, ["quarantined"])}
+
+    def more(self) -> dict[str, Any]:
+        return {"kept": sorted(self._objects)}
 
 
 class Absent(Judge):

@@ -57,6 +57,8 @@ ARGUMENTS: dict[str, Any] = {
     "dest": {"type": "path"},
 }
 _THREADS = 4
+# So many files and links of a share are named; a volume whose directory is not there may lie behind a link.
+_NAMED = 1000
 
 # struct statx of linux/stat.h as far as it is used: mask, links, uid, gid, mode, inode, blocks, attributes_mask,
 # birth, change and modification time, device, mount.
@@ -188,7 +190,9 @@ def _read_share(
     root = open_below(folder.base, share.parts)
     try:
         found = os.fstat(root)
-        about.update(device=found.st_dev, inode=found.st_ino, others=_list(listing, share, root, (), points))
+        others: list[str] = []
+        about.update(device=found.st_dev, inode=found.st_ino, others=_list(listing, share, root, (), points, others))
+        counted = about["others"]
         for parent in given["parents"]:
             try:
                 parts = parts_below(share.path, parent)
@@ -199,13 +203,14 @@ def _read_share(
             try:
                 descriptor = open_below(root, parts)
                 try:
-                    _list(listing, share, descriptor, parts, points)
+                    counted += _list(listing, share, descriptor, parts, points, others)
                 finally:
                     os.close(descriptor)
             except FileNotFoundError:
                 continue
             except (NotBeneath, OSError) as error:
                 listing.problems.append(f"parents: {parent}: {words(error)}")
+        about.update(other_paths=others, other_paths_complete=len(others) == counted)
     finally:
         os.close(root)
     try:
@@ -219,8 +224,10 @@ def _read_share(
     listing.shares.append(about)
 
 
-def _list(listing: Listing, share: Share, directory: int, parts: Sequence[str], points: Container[str]) -> int:
-    """Note the directories in a directory; return the number of what is none."""
+def _list(
+    listing: Listing, share: Share, directory: int, parts: Sequence[str], points: Container[str], named: list[str]
+) -> int:
+    """Note the directories in a directory; return the number of what is none, and name the first of those."""
     above = "/".join((share.path, *parts)) + "/"
     facts = Statx().facts
     others = 0
@@ -230,6 +237,8 @@ def _list(listing: Listing, share: Share, directory: int, parts: Sequence[str], 
             name = entry.name
             if not entry.is_dir(follow_symlinks=False):
                 others += 1
+                if len(named) < _NAMED:
+                    named.append(above + name)
             elif name != OWN:
                 try:
                     found = facts(directory, name)

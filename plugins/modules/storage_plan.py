@@ -377,6 +377,13 @@ options:
         description: Whether directories are meant, too, that a provisioner kept of a volume that it deleted.
         type: bool
         default: false
+      missing:
+        description:
+          - Whether volumes are meant, too, whose directory is not there. Only their object is removed.
+          - A share that was not listed to its end, or may not be mounted, proves nothing, nor does one in which a link
+            or a directory of that name lies elsewhere; see the guide on quarantine.
+        type: bool
+        default: false
       max_bytes:
         description: At most so much, such as V(500Gi). If it would be more, or is not known, the module fails.
         type: str

@@ -118,6 +118,14 @@ shares:
     device: {description: Device of the root., type: int, sample: 64768}
     inode: {description: Inode of the root., type: int, sample: 128}
     others: {description: Number of files and links at the top., type: int, sample: 0}
+    other_paths:
+      description: Paths of files and links at the top and in O(parents), the first 1000 of them.
+      type: list
+      elements: str
+    other_paths_complete:
+      description: Whether RV(shares[].other_paths) names all of them.
+      type: bool
+      sample: true
     lease:
       description: "Who works there now: C(owner) with C(controller), C(boot_id), C(pid); C(expires_at)."
       type: dict

@@ -55,6 +55,8 @@ def test_directories_are_as_stat_tells_them(world: World, has_statx: bool, monke
         assert told["birthtime"] == pytest.approx(found.st_ctime, abs=60), "mtime was forged, this is not"
     (share,) = result["shares"]
     assert (share["others"], share["key"], share["clusters"], share["lease"]) == (2, ".", [], None)
+    assert set(share["other_paths"]) == {f"{world.share}/file", f"{world.share}/link"}
+    assert share["other_paths_complete"]
     assert result["complete"] and result["counts"] == {"directories": 4, "intents": 0, "quarantined": 0}
 
 
@@ -78,6 +80,19 @@ def test_parents(world: World) -> None:
     assert [problem.partition(": ")[2].partition(": ")[2] for problem in result["problems"]] == [
         "link is a symbolic link", "neighbour/file: Not a directory",
     ] or len(result["problems"]) == 2  # fmt: skip
+
+
+def test_files_and_links_are_named_as_far_as_they_are_few(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    (world.share / "team").mkdir()
+    for name in ("team/lost", "file"):
+        (world.share / name).symlink_to("elsewhere")
+    parents = [str(world.share / "team")]
+    (share,) = world.info(parents=parents)["shares"]
+    assert (share["others"], share["other_paths_complete"]) == (1, True)
+    assert share["other_paths"] == [f"{world.share}/file", f"{world.share}/team/lost"]
+    monkeypatch.setattr(_volume_dirs_info, "_NAMED", 1)
+    (share,) = world.info(parents=parents)["shares"]
+    assert (share["other_paths"], share["other_paths_complete"]) == ([f"{world.share}/file"], False)
 
 
 def test_into_a_file(world: World) -> None:
