@@ -408,7 +408,7 @@ class _Planner:
         volumes = {one.uid: one for one in self._listing.volumes}
         there = {(one.host, one.path): one for one in self._classified.directories}
         for one in self._sets:
-            kept = {(record["volume"] or {}).get("uid") for record in one.quarantined}
+            kept = {((record["volume"] or {}).get("uid"), record["scope"]) for record in one.quarantined}
             for intent in one.intents:
                 self._judge_intent(one, intent, volumes, there, kept)
 
@@ -418,7 +418,7 @@ class _Planner:
         intent: Mapping[str, Any],
         volumes: Mapping[str, Volume],
         there: Mapping[tuple[str, str], Found],
-        kept: set[str | None],
+        kept: set[tuple[str | None, str]],
     ) -> None:
         name, uid, path = intent["volume"]["name"], intent["volume"]["uid"], intent["directory"]
         if intent["cluster_uid"] != self._listing.cluster_uid:
@@ -445,7 +445,7 @@ class _Planner:
             self._made.steps.append(
                 {**step, "state": "closed", "before": "intent", "after": "no intent", "reason": why}
             )
-        elif found is None and uid in kept:
+        elif found is None and (uid, intent["scope"]) in kept:
             why = "an earlier run was ended; its directory is in quarantine"
             self._made.steps.append(
                 {**step, "state": "closed", "before": "intent", "after": "no intent", "reason": why}

@@ -18,7 +18,7 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._undelete_run i
 from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import Volume
 
 _PROTECTION = "kubernetes.io/pv-protection"
-_ACTIONS = {"intended": "cleanup", "absent": "cleanup", "present": "undelete"}
+_ACTIONS = {"intended": ("cleanup", "reclaim"), "absent": ("cleanup",), "present": ("undelete",)}
 
 ARGUMENTS: dict[str, Any] = {
     "state": {"type": "str", "choices": ["intended", "absent", "present"], "required": True},
@@ -37,9 +37,15 @@ def clean_up(api: Api, given: Mapping[str, Any], *, check_mode: bool, diff: bool
 
     Nothing is changed before all volumes were judged.
     """
-    found = _changes.load_plan(api, given["plan"], _ACTIONS[given["state"]])
+    found = _changes.load_plan(api, given["plan"], None)
     if found is None:
         raise ValueError("plan is empty")
+    allowed = _ACTIONS[given["state"]]
+    if found["action"] not in allowed:
+        raise ValueError(
+            f"plan: {given['plan']} is a plan to {found['action']}; state {given['state']} expects one to "
+            f"{' or to '.join(allowed)}"
+        )
     steps = _chosen(found, given["only"])
     if given["state"] == "present":
         run: Run = Present(api, given, found, steps, trial=check_mode, diff=diff)
@@ -51,7 +57,12 @@ def clean_up(api: Api, given: Mapping[str, Any], *, check_mode: bool, diff: bool
 
 
 def _chosen(found: Mapping[str, Any], only: Sequence[str] | None) -> list[Step]:
-    steps = [step for step in found["steps"] if step["module"] == "pv_cleanup"]
+    # Of a plan to reclaim, those whose content is to go into quarantine.
+    steps = [
+        step
+        for step in found["steps"]
+        if step["module"] == "pv_cleanup" or (step["module"] == "pv_reclaim" and step.get("method"))
+    ]
     if only is None:
         return steps
     unknown = sorted(set(only) - {step["item"] for step in steps})

@@ -42,7 +42,8 @@ attributes:
 options:
   state:
     description:
-      - V(intended) changes nothing; it judges the volumes and writes them to O(objects), with claim and class.
+      - V(intended) changes nothing; it judges the volumes and writes them to O(objects), with claim and class. It also
+        takes a plan to reclaim, for the volumes whose content is to go into quarantine.
       - V(absent) removes them, as the C(method) of their step says. V(quarantine) and V(missing) remove the object
         only; with the latter there is no directory, so that what O(objects) holds is all that is left of the volume.
         V(provisioner) sets the policy V(Delete) and waits until its provisioner has removed volume and directory; if
