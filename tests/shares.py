@@ -90,11 +90,14 @@ def directories(
     problems: Iterable[str] = (),
     at: str = LISTED,
     others: int = 0,
+    other_paths: Iterable[str] = (),
     host: str = HOST,
 ) -> DirectorySet:
-    """What volume_dirs_info tells of one share."""
+    """What volume_dirs_info tells of one share. C(others): number of files that are not named."""
     root = directory(share, share=share)
-    about = {"path": share, "base": share, "key": ".", "clusters": list(clusters), "lease": None, "others": others}
+    named = [f"{share}/{one}" for one in other_paths]
+    about = {"path": share, "base": share, "key": ".", "clusters": list(clusters), "lease": None}
+    about |= {"others": others or len(named), "other_paths": named, "other_paths_complete": not others}
     found = DirectorySet(host, at, not list(problems), list(problems), [{**about, **_identity(root)}])
     found.parents = frozenset(f"{share}/{one}" for one in parents)
     found.directories = [one if isinstance(one, dict) else directory(one, share=share) for one in paths]

@@ -12,6 +12,7 @@ class FilterModule:
     def filters(self) -> dict[str, Any]:
         return {
             "directories_done": _cleanup_summary.done,
+            "directories_fine": _cleanup_summary.fine,
             "directories_listings": _cleanup_summary.listings,
             "directories_mounts": _cleanup_summary.mounts,
             "directories_problems": _cleanup_summary.problems,

@@ -37,8 +37,11 @@ class Outcome:
     more: Mapping[str, Any] = field(default_factory=dict)
 
 
-def load_plan(api: Api, path: str | None, action: str) -> dict[str, Any] | None:
-    """The plan that is to be run, None if none is. Raises ValueError when it is not for this cluster and action."""
+def load_plan(api: Api, path: str | None, action: str | None) -> dict[str, Any] | None:
+    """The plan that is to be run, None if none is. Raises ValueError when it is not for this cluster and action.
+
+    C(action): None for any.
+    """
     if not path:
         return None
     found = _plan.load(path, action)

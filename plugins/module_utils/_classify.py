@@ -25,6 +25,7 @@ from typing import Any
 
 from ansible_collections.clusterkit.storage.plugins.module_utils._directory_set import DirectorySet
 from ansible_collections.clusterkit.storage.plugins.module_utils._listing import Listing
+from ansible_collections.clusterkit.storage.plugins.module_utils._missing import CLOCKS, Absence
 from ansible_collections.clusterkit.storage.plugins.module_utils._own_folder import seconds_of
 from ansible_collections.clusterkit.storage.plugins.module_utils._server_map import Place, ServerMap, plain
 from ansible_collections.clusterkit.storage.plugins.module_utils._volume_dirs_conduct import first_below
@@ -36,8 +37,6 @@ CLASSES = (
 )  # fmt: skip
 ARCHIVED = "archived-"
 ORPHAN_SECONDS = 24 * 3600
-# Clocks of servers and of the API may differ by so much, and the order of two listings is still taken from them.
-_CLOCKS = 60.0
 _PHASES = {"Available": "available", "Released": "released", "Failed": "failed"}
 _NFS_CSI = "nfs.csi.k8s.io"
 
@@ -85,6 +84,7 @@ class Found:
 class Classified:
     directories: list[Found] = field(default_factory=list)
     missing: list[tuple[Volume, Place]] = field(default_factory=list)
+    doubts: dict[str, str] = field(default_factory=dict)  # by uid: why a missing one may be there, or must be let alone
     # Volumes of which nobody knows for sure in which directory they lie, and those that were not looked at.
     unplaced: list[Volume] = field(default_factory=list)
     unlisted: list[tuple[Volume, Place]] = field(default_factory=list)
@@ -253,6 +253,12 @@ class _Classifier:
         self._doubts: dict[str, str] = {}
         self._lost: dict[str, str] = {}  # names of directories that are not there, and their volumes
         counted: dict[str, list[int]] = {share: [0, 0] for share in roots}
+        used = {
+            path: [volume.name for volume, _cluster in users]
+            for (host, path), users in self._users.items()
+            if host == one.host
+        }
+        absence = Absence(one, self._listings[0], used)
         for (host, path), users in self._users.items():
             if host != one.host:
                 continue
@@ -270,6 +276,9 @@ class _Classifier:
                 is_listed = top not in there or above in one.parents or above == place.share
                 if is_listed and one.complete and cluster == self._own:
                     self.result.missing.append((volume, place))
+                    pattern = self._excluded(place.share, path, users)
+                    doubt = f"excluded by {pattern}" if pattern else absence.doubt(volume, place)
+                    self.result.doubts[volume.uid] = doubt
                 elif cluster == self._own:
                     self.result.unlisted.append((volume, place))
                 if top in there or roots[place.share]["others"]:
@@ -389,7 +398,7 @@ class _Classifier:
             return f"not everything could be listed: {'; '.join(one.problems[:3])}"
         listed = seconds_of(one.listed_at)
         for listing in self._listings:
-            if listed > seconds_of(listing.listed_at) + _CLOCKS:
+            if listed > seconds_of(listing.listed_at) + CLOCKS:
                 return (
                     f"the directories were listed at {one.listed_at}, and cluster {listing.cluster_uid} was asked "
                     f"before that, at {listing.listed_at}, or the clocks differ"

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What is to be cleaned up, as a plan: pure.
 
-Volumes that were given back long enough ago, and only with a word of their own orphans and archives. A plan also
-finishes or undoes what an earlier run has left: its open intents.
+Volumes that were given back long enough ago, and only with a word of their own orphans, archives and volumes without a
+directory. A plan also finishes or undoes what an earlier run has left: its open intents.
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._listing import
 from ansible_collections.clusterkit.storage.plugins.module_utils._own_folder import seconds_of
 from ansible_collections.clusterkit.storage.plugins.module_utils._reclaim import Facts
 from ansible_collections.clusterkit.storage.plugins.module_utils._selection import duration
-from ansible_collections.clusterkit.storage.plugins.module_utils._server_map import ServerMap
+from ansible_collections.clusterkit.storage.plugins.module_utils._server_map import Place, ServerMap
 from ansible_collections.clusterkit.storage.plugins.module_utils._volume_dirs_conduct import days
 from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import Volume, seconds_since
 
 METHODS = ["quarantine", "provisioner"]
+MISSING = "missing"  # the method of a step on a volume without a directory
 # Those that Kubernetes and the sidecar of CSI drivers take away by themselves once the policy is Retain.
 KNOWN_FINALIZERS = frozenset({"kubernetes.io/pv-protection", "external-provisioner.volume.kubernetes.io/finalizer"})
 _FILES: dict[str, Any] = {
@@ -58,6 +59,7 @@ ARGUMENTS: dict[str, Any] = {
     "exclude_storage_classes": _LIST,
     "orphans": {"type": "bool", "default": False},
     "archives": {"type": "bool", "default": False},
+    "missing": {"type": "bool", "default": False},
     "max_bytes": {"type": "str"},
     "foreign_servers": _LIST,
     "allow_mounted_above": {"type": "bool", "default": False},
@@ -95,9 +97,14 @@ def plan(
     made = _Planner(sets, listing, given, classified, _sizes(sizes)).run()
     if given["max_bytes"]:
         _check_bytes(made, given["max_bytes"])
-    planned = {(step.get("server_host") or step["host"], step["directory"]) for step in made.steps}
+    planned = {
+        (step.get("server_host") or step["host"], step["directory"])
+        for step in made.steps
+        if step.get("method") != MISSING
+    }
     keep = {path for one, paths in classified.keep.items() for path in paths if (one, path) not in planned}
-    request = {key: given[key] for key in ("method", "released_for", "orphans", "archives", "storage_servers")}
+    told = ("method", "released_for", "orphans", "archives", "missing", "storage_servers")
+    request = {key: given[key] for key in told}
     found = _plan.make(
         "cleanup",
         cluster_uid=listing.cluster_uid,
@@ -196,7 +203,7 @@ class _Planner:
             elif found.kind in ("orphan", "archived"):
                 self._judge_other(found)
         for volume, place in self._classified.missing:
-            self._note(volume.name, f"is missing: {place.directory} on {place.host} is not there; nothing is done")
+            self._judge_missing(volume, place)
         for volume in self._classified.unplaced:
             self._note(volume.name, f"{volume.server}:{volume.path} is in no share of storage_servers; nothing is done")
         for volume, place in self._classified.unlisted:
@@ -231,38 +238,57 @@ class _Planner:
         return age >= self._released_for
 
     def _judge_volume(self, found: Found, volume: Volume) -> None:
-        problem = self._why_not(found, volume)
+        problem = self._why_not(volume)
+        if not problem and found.record.get("mount_point"):
+            problem = f"{found.path} is a mount point"
         if not problem and self._given["method"] == "provisioner":
             problem = self._why_not_by_provisioner(found, volume)
         if problem:
             self._refuse(volume.name, problem)
             return
-        claim = f", {volume.claim_name}" if volume.claim else ""
-        now = f"{volume.phase} since {volume.released_at}, {volume.policy}{claim}"
-        step = {
-            "item": volume.name,
-            "module": "pv_cleanup",
-            "state": "absent",
-            "method": self._given["method"],
-            "server_host": found.host,
-            "directory": found.path,
-            "share": found.share,
-            "precondition": {"uid": volume.uid, "resource_version": volume.resource_version},
-            "before": now,
-        }
-        why = f"{volume.phase} for {days(seconds_since(volume.released_at, self._now) or 0)}"
-        self._made.changes += 1
+        step = self._volume_step(volume, Place(found.host, found.share, found.path), self._given["method"])
+        why = step["reason"]
         if self._given["method"] == "provisioner":
             after = f"removed by {volume.provisioner}, with {found.path}"
-            self._made.steps.append({**step, **self._size(found), "after": after, "reason": why})
+            self._made.steps.append({**step, **self._size(found), "after": after})
             return
         scope = "content" if found.is_root else "directory"
         self._made.steps += [
             self._directory_step(found, volume.name, why, scope=scope, volume={"name": volume.name, "uid": volume.uid}),
-            {**step, "after": "removed, its objects are kept", "reason": why},
+            {**step, "after": "removed, its objects are kept"},
         ]
 
-    def _why_not(self, found: Found, volume: Volume) -> str:
+    def _volume_step(self, volume: Volume, place: Place, method: str) -> dict[str, Any]:
+        self._made.changes += 1
+        claim = f", {volume.claim_name}" if volume.claim else ""
+        return {
+            "item": volume.name,
+            "module": "pv_cleanup",
+            "state": "absent",
+            "method": method,
+            "server_host": place.host,
+            "directory": place.directory,
+            "share": place.share,
+            "precondition": {"uid": volume.uid, "resource_version": volume.resource_version},
+            "before": f"{volume.phase} since {volume.released_at}, {volume.policy}{claim}",
+            "reason": f"{volume.phase} for {days(seconds_since(volume.released_at, self._now) or 0)}",
+        }
+
+    def _judge_missing(self, volume: Volume, place: Place) -> None:
+        gone = f"{place.directory} on {place.host} is not there"
+        given_back = volume.phase in ("Released", "Failed") and not volume.deleting
+        if not (self._given["missing"] and given_back and self._is_meant(volume)):
+            self._note(volume.name, f"is missing: {gone}; nothing is done")
+            return
+        problem = self._classified.doubts[volume.uid] or self._why_not(volume)
+        if problem:
+            self._refuse(volume.name, f"is missing, but stays: {problem}")
+            return
+        step = self._volume_step(volume, place, MISSING)
+        why = f"missing: {gone}; {step['reason']}"
+        self._made.steps.append({**step, "after": "removed, there is no directory", "reason": why})
+
+    def _why_not(self, volume: Volume) -> str:
         claim = volume.claim
         if claim and claim[0] in self._protected:
             return f'belongs to the protected namespace "{claim[0]}"'
@@ -286,8 +312,6 @@ class _Planner:
         strange = sorted(set(volume.finalizers) - KNOWN_FINALIZERS)
         if strange:
             return f"has the finalizer {strange[0]}, which is not ours to wait for"
-        if found.record.get("mount_point"):
-            return f"{found.path} is a mount point"
         return ""
 
     def _why_not_by_provisioner(self, found: Found, volume: Volume) -> str:
@@ -384,7 +408,7 @@ class _Planner:
         volumes = {one.uid: one for one in self._listing.volumes}
         there = {(one.host, one.path): one for one in self._classified.directories}
         for one in self._sets:
-            kept = {(record["volume"] or {}).get("uid") for record in one.quarantined}
+            kept = {((record["volume"] or {}).get("uid"), record["scope"]) for record in one.quarantined}
             for intent in one.intents:
                 self._judge_intent(one, intent, volumes, there, kept)
 
@@ -394,7 +418,7 @@ class _Planner:
         intent: Mapping[str, Any],
         volumes: Mapping[str, Volume],
         there: Mapping[tuple[str, str], Found],
-        kept: set[str | None],
+        kept: set[tuple[str | None, str]],
     ) -> None:
         name, uid, path = intent["volume"]["name"], intent["volume"]["uid"], intent["directory"]
         if intent["cluster_uid"] != self._listing.cluster_uid:
@@ -421,7 +445,7 @@ class _Planner:
             self._made.steps.append(
                 {**step, "state": "closed", "before": "intent", "after": "no intent", "reason": why}
             )
-        elif found is None and uid in kept:
+        elif found is None and (uid, intent["scope"]) in kept:
             why = "an earlier run was ended; its directory is in quarantine"
             self._made.steps.append(
                 {**step, "state": "closed", "before": "intent", "after": "no intent", "reason": why}
@@ -469,5 +493,5 @@ def report(classified: Classified) -> Iterator[dict[str, Any]]:
             "path": place.directory,
             "class": "missing",
             "volume": volume.name,
-            "reason": "the directory is not there",
+            "reason": classified.doubts[volume.uid] or "the directory is not there",
         }

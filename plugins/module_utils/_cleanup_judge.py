@@ -64,8 +64,13 @@ class Run:
         counted = Counter(item["state"] for item in items)
         changed = any(item["state"] == "changed" or item.get("touched") for item in items)
         problem = _changes.problem(items, {"selection": None}, "volume")
-        more = {"summary": {state: counted[state] for state in STATES}, "directories": self.directories(items)}
+        summary = {state: counted[state] for state in STATES}
+        more = {"summary": summary, "directories": self.directories(items), **self.more()}
         return Outcome(items, changed, self.diffs, problem, self.plan["id"], more)
+
+    def more(self) -> dict[str, Any]:
+        """What else is told."""
+        return {}
 
     def prepare(self) -> None:
         """Read what the judgement hangs on, for all of them. Raises ApiError."""

@@ -18,7 +18,7 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._undelete_run i
 from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import Volume
 
 _PROTECTION = "kubernetes.io/pv-protection"
-_ACTIONS = {"intended": "cleanup", "absent": "cleanup", "present": "undelete"}
+_ACTIONS = {"intended": ("cleanup", "reclaim"), "absent": ("cleanup",), "present": ("undelete",)}
 
 ARGUMENTS: dict[str, Any] = {
     "state": {"type": "str", "choices": ["intended", "absent", "present"], "required": True},
@@ -37,9 +37,15 @@ def clean_up(api: Api, given: Mapping[str, Any], *, check_mode: bool, diff: bool
 
     Nothing is changed before all volumes were judged.
     """
-    found = _changes.load_plan(api, given["plan"], _ACTIONS[given["state"]])
+    found = _changes.load_plan(api, given["plan"], None)
     if found is None:
         raise ValueError("plan is empty")
+    allowed = _ACTIONS[given["state"]]
+    if found["action"] not in allowed:
+        raise ValueError(
+            f"plan: {given['plan']} is a plan to {found['action']}; state {given['state']} expects one to "
+            f"{' or to '.join(allowed)}"
+        )
     steps = _chosen(found, given["only"])
     if given["state"] == "present":
         run: Run = Present(api, given, found, steps, trial=check_mode, diff=diff)
@@ -51,7 +57,12 @@ def clean_up(api: Api, given: Mapping[str, Any], *, check_mode: bool, diff: bool
 
 
 def _chosen(found: Mapping[str, Any], only: Sequence[str] | None) -> list[Step]:
-    steps = [step for step in found["steps"] if step["module"] == "pv_cleanup"]
+    # Of a plan to reclaim, those whose content is to go into quarantine.
+    steps = [
+        step
+        for step in found["steps"]
+        if step["module"] == "pv_cleanup" or (step["module"] == "pv_reclaim" and step.get("method"))
+    ]
     if only is None:
         return steps
     unknown = sorted(set(only) - {step["item"] for step in steps})
@@ -68,7 +79,8 @@ class Intended(Judge):
         if not self.given["objects"]:
             raise ValueError("objects: state intended needs a file for the objects of the volumes")
         self._objects: dict[str, dict[str, Any]] = {}
-        self.steps = [step for step in self.steps if step["method"] == "quarantine"]
+        # A provisioner that removes a volume with its directory leaves nothing to make it again for.
+        self.steps = [step for step in self.steps if step["method"] != "provisioner"]
 
     def do(self, step: Step) -> Item:
         content = self.read(step)
@@ -97,6 +109,9 @@ class Intended(Judge):
     def directories(self, items: Sequence[Item]) -> dict[str, dict[str, list[str]]]:
         ready = [item["name"] for item in items if item["state"] == "unchanged"]
         return {"intended": self.ids(ready, ["quarantined"])}
+
+    def more(self) -> dict[str, Any]:
+        return {"kept": sorted(self._objects)}
 
 
 class Absent(Judge):

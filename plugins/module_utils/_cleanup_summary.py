@@ -1,6 +1,6 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the playbooks cleanup, undelete and purge hand from one host to the next, and say at their end."""
+"""What the playbooks cleanup, undelete, purge and reclaim hand from one host to the next, and say at their end."""
 
 from __future__ import annotations
 
@@ -103,17 +103,22 @@ def done(plan: Mapping[str, Any], results: Mapping[str, Result], state: str) -> 
     C(results): what volume_dirs returned, by host. Of what was unchanged it may be silent; of what was not done never.
     A host without a result, or whose run did not come to its steps, has done nothing.
     """
-    names = []
-    for step in plan["steps"]:
-        result = results.get(step["host"])
-        if step["module"] != "volume_dirs" or step["state"] != state or not step.get("volume"):
-            continue
-        if not result or "directories" not in result or step["id"] not in (result.get("asked") or ()):
-            continue
-        told = {item["id"]: item["state"] for item in result["directories"]}
-        if told.get(step["id"], "unchanged") in _FINE:
-            names.append(step["item"])
-    return names
+    return [
+        step["item"]
+        for step in plan["steps"]
+        if step["module"] == "volume_dirs"
+        and step["state"] == state
+        and step.get("volume")
+        and step["id"] in fine(results.get(step["host"]))
+    ]
+
+
+def fine(result: Result | None) -> list[str]:
+    """Ids of the steps that a host was asked for and has done, or found done. C(result): as in C(done)."""
+    if not result or "directories" not in result:
+        return []
+    told = {item["id"]: item["state"] for item in result["directories"]}
+    return [number for number in result.get("asked") or () if told.get(number, "unchanged") in _FINE]
 
 
 def to_do(plan: Mapping[str, Any], removed: Result, host: str, state: str, waits: bool = True) -> list[str]:

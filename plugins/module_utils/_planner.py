@@ -19,13 +19,14 @@ from ansible_collections.clusterkit.storage.plugins.module_utils import (
     _listing,
     _plan,
     _pods,
+    _reclaim_content,
     _reclaim_run,
     _recover,
     _recover_facts,
     _restore_plan,
     _trash_plan,
 )
-from ansible_collections.clusterkit.storage.plugins.module_utils._reclaim import Facts, Request, decide
+from ansible_collections.clusterkit.storage.plugins.module_utils._reclaim import Decision, Facts, Request, decide
 from ansible_collections.clusterkit.storage.plugins.module_utils._server_map import ServerMap
 
 # Their steps concern directories as well, and count by what they are about.
@@ -143,9 +144,29 @@ def reclaim(listing: _listing.Listing, given: Mapping[str, Any], host: str) -> d
     listed = frozenset(given.get("protected_namespaces") or [])
     facts = Facts(listing.facts.protected | listed, listing.facts.claims, listing.facts.recycled)
     decisions = [decide(volume, request, facts) for volume in listing.volumes]
+    contents = None
+    if request.content == "quarantine":
+        contents = _contents(decisions, listing, given)
     return _reclaim_run.plan(
-        decisions, request, cluster_uid=listing.cluster_uid, listed_at=listing.listed_at, host=host
+        decisions,
+        request,
+        cluster_uid=listing.cluster_uid,
+        listed_at=listing.listed_at,
+        host=host,
+        contents=contents,
     )
+
+
+def _contents(
+    decisions: Sequence[Decision], listing: _listing.Listing, given: Mapping[str, Any]
+) -> _reclaim_content.Contents:
+    for name in ("volumes", "directories", "storage_servers"):
+        if not given.get(name):
+            raise ValueError(f"{name}: content: quarantine needs it, to know whose content that is")
+    whole = _listing.load(given["volumes"])
+    if whole.cluster_uid != listing.cluster_uid:
+        raise ValueError(f"volumes: {given['volumes']} is of another cluster ({whole.cluster_uid})")
+    return _reclaim_content.find(decisions, _sets(given["directories"]), whole, given["storage_servers"])
 
 
 def expand(listing: _listing.Listing, given: Mapping[str, Any], host: str) -> dict[str, Any]:

@@ -43,6 +43,7 @@ class Request:
     time_annotation: str | None = None
     allow_future_deletion: bool = False
     keep_previous: bool = False
+    content: str = "keep"  # or quarantine, before a volume is opened
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Request:
@@ -57,6 +58,7 @@ class Request:
             time_annotation=given.get("time_annotation"),
             allow_future_deletion=bool(given.get("allow_future_deletion")),
             keep_previous=bool(given.get("keep_previous")),
+            content=given.get("content") or "keep",
             **texts,
         )
         made.check()
@@ -67,6 +69,10 @@ class Request:
             raise ValueError("nothing is asked for: give policy, release, labels or annotations")
         if self.keep_previous and self.policy != "Retain":
             raise ValueError("keep_previous: belongs to policy: Retain, which takes the place of another one")
+        if self.content == "quarantine" and self.release != "open":
+            raise ValueError(
+                "content: quarantine belongs to release: open; who a volume is reserved for is to find its data"
+            )
         if self.may_destroy and self.release:
             raise ValueError(
                 f"policy: {self.policy} and release exclude each other: it is refused on volumes that can be released"
@@ -114,6 +120,7 @@ class Request:
             "time_annotation": self.time_annotation,
             "allow_future_deletion": self.allow_future_deletion,
             "keep_previous": self.keep_previous,
+            "content": self.content,
         }
 
 
@@ -170,7 +177,9 @@ def decide(volume: Volume, request: Request, facts: Facts) -> Decision:
         return Decision(volume, refusal=refusal)
     note = ""
     if "spec" in patch and "claimRef" in patch["spec"]:
-        if request.release == "open":
+        if request.release == "open" and request.content == "quarantine":
+            note = "any claim may take it now; its old content is in quarantine"
+        elif request.release == "open":
             note = "any claim may take it now; the old content will be visible to the next one"
         else:
             note = f"only a claim {volume.claim_name} may take it now, and will find its old content"

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
-from ansible_collections.clusterkit.storage.plugins.module_utils import _plan
-from ansible_collections.clusterkit.storage.plugins.module_utils._cleanup import check_listing
+from ansible_collections.clusterkit.storage.plugins.module_utils import _plan, _quantity
+from ansible_collections.clusterkit.storage.plugins.module_utils._cleanup import check_listing, words_of
 from ansible_collections.clusterkit.storage.plugins.module_utils._directory_set import DirectorySet, Record
 from ansible_collections.clusterkit.storage.plugins.module_utils._listing import Listing
 from ansible_collections.clusterkit.storage.plugins.module_utils._own_folder import seconds_of
@@ -39,6 +39,7 @@ PURGE: dict[str, Any] = {
     "retention": {"type": "str", "default": "14d"},
     "names": {"type": "list", "elements": "str", "default": []},
     "allow_now": {"type": "bool", "default": False},
+    "max_bytes": {"type": "str"},
     "protected_namespaces": {"type": "list", "elements": "str", "default": []},
 }
 
@@ -58,7 +59,9 @@ class _Plan:
     def refuse(self, item: str, reason: str) -> None:
         self.refusals.append({"item": item, "reason": reason})
 
-    def make(self, action: str, request: Mapping[str, Any], unchanged: int, host: str) -> dict[str, Any]:
+    def make(
+        self, action: str, request: Mapping[str, Any], unchanged: int, host: str, more: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
         return _plan.make(
             action,
             cluster_uid=self.listing.cluster_uid,
@@ -69,7 +72,7 @@ class _Plan:
             unchanged=unchanged,
             host=host,
             in_order=True,
-            more={"changes": sum(1 for step in self.steps if step["module"] == "volume_dirs")},
+            more={"changes": sum(1 for step in self.steps if step["module"] == "volume_dirs"), **(more or {})},
         )
 
     def entries(self) -> Iterator[tuple[DirectorySet, Record]]:
@@ -271,10 +274,14 @@ class _Purge(_Plan):
         retention = duration(self.given["retention"])
         if self.given["allow_now"] and not self.given["names"]:
             raise ValueError("allow_now: name what is meant (names); nothing never means all")
+        self._limit = _quantity.to_bytes(self.given["max_bytes"]) if self.given["max_bytes"] else None
+        # What an earlier run has begun to remove goes with every purge, so it counts first.
+        self._bytes = sum(record.get("size") or 0 for _set, record in self.entries() if record["state"] == "purging")
         protected = self.facts.protected | frozenset(self.given["protected_namespaces"])
         volumes = {one.uid for one in self.listing.volumes}
         back = {one.annotations.get(RESTORED_FROM) for one in self.listing.volumes}
-        young = 0
+        young, waits = 0, ""
+        notes: list[dict[str, str]] = []
         for one, record in sorted(self.entries(), key=lambda pair: str(pair[1]["quarantined_at"])):
             item, names = item_of(record), self.given["names"]
             if names and not _like({item, record["entry"], record["directory"]}, names):
@@ -287,11 +294,40 @@ class _Purge(_Plan):
             if problem:
                 self.refuse(item, problem)
                 continue
-            step = self.step(one, record, "purged", entry=record["entry"], before=f"in quarantine for {days(age)}")
-            self.steps.append({**step, "after": "removed for good", "reason": record["reason"] or "its time is over"})
-        return self.make(
-            "purge", {"retention": self.given["retention"], "allow_now": self.given["allow_now"]}, young, host
-        )
+            begun = record["state"] == "purging"
+            if waits and not begun:
+                notes.append({"item": item, "reason": waits})
+                continue
+            if not begun and self._goes_beyond(record):
+                waits = f"waits for a later run, as {item} does, which is older"
+                self.refuse(item, self._goes_beyond(record))
+                continue
+            self._add(one, record, age)
+        request = {key: self.given[key] for key in ("retention", "allow_now", "max_bytes")}
+        return self.make("purge", request, young, host, {"bytes": self._bytes, "notes": notes})
+
+    def _goes_beyond(self, record: Record) -> str:
+        """Why no more than what is planned already may go: the oldest first, and nothing in place of what is large."""
+        if self._limit is None:
+            return ""
+        if not record.get("size_complete"):
+            return (
+                f"max_bytes is {self.given['max_bytes']}, and how large it is was not measured to its end; it goes "
+                "without that limit only"
+            )
+        if self._bytes + record["size"] > self._limit:
+            before = f"after {words_of(self._bytes)} that go before it " if self._bytes else ""
+            return f"takes {words_of(record['size'])}, {before}more than max_bytes, which is {self.given['max_bytes']}"
+        return ""
+
+    def _add(self, one: DirectorySet, record: Record, age: float) -> None:
+        told = f", {words_of(record['size'])}" if record.get("size_complete") else ""
+        before = f"in quarantine for {days(age)}{told}"
+        reason = record["reason"] or "its time is over"
+        step = self.step(one, record, "purged", entry=record["entry"], before=before)
+        self.steps.append({**step, "after": "removed for good", "reason": reason})
+        if record["state"] != "purging":
+            self._bytes += record.get("size") or 0
 
     @staticmethod
     def _why_not(record: Record, protected: frozenset[str], living: set[str]) -> str:

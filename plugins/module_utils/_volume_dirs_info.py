@@ -17,7 +17,7 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from json.encoder import encode_basestring_ascii as quoted
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, NamedTuple
 
 from ansible_collections.clusterkit.storage.plugins.module_utils import _mounts, _open_state, _tree, _users
 from ansible_collections.clusterkit.storage.plugins.module_utils._beneath import (
@@ -27,7 +27,7 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._beneath import
     parts_below,
 )
 from ansible_collections.clusterkit.storage.plugins.module_utils._files import replace_lines
-from ansible_collections.clusterkit.storage.plugins.module_utils._own_entry import MANIFESTS
+from ansible_collections.clusterkit.storage.plugins.module_utils._own_entry import DATA, MANIFESTS
 from ansible_collections.clusterkit.storage.plugins.module_utils._own_files import SCHEMA, FolderError
 from ansible_collections.clusterkit.storage.plugins.module_utils._own_folder import Folder, Places, timestamp
 from ansible_collections.clusterkit.storage.plugins.module_utils._share_base import Share, exported_paths, find_share
@@ -39,6 +39,7 @@ ARGUMENTS: dict[str, Any] = {
     "shares": {"type": "list", "elements": "str", "required": True},
     "parents": {"type": "list", "elements": "str", "default": []},
     "size": {"type": "bool", "default": False},
+    "quarantined_size": {"type": "bool", "default": False},
     "open_state": {"type": "bool", "default": False},
     "only_for": {"type": "list", "elements": "str"},
     "timeout": {"type": "int", "default": 300},
@@ -46,6 +47,8 @@ ARGUMENTS: dict[str, Any] = {
     "dest": {"type": "path"},
 }
 _THREADS = 4
+# So many files and links of a share are named; a volume whose directory is not there may lie behind a link.
+_NAMED = 1000
 
 
 @dataclass
@@ -108,7 +111,9 @@ def _read_share(
     root = open_below(folder.base, share.parts)
     try:
         found = os.fstat(root)
-        about.update(device=found.st_dev, inode=found.st_ino, others=_list(listing, share, root, (), points))
+        others: list[str] = []
+        about.update(device=found.st_dev, inode=found.st_ino, others=_list(listing, share, root, (), points, others))
+        counted = about["others"]
         for parent in given["parents"]:
             try:
                 parts = parts_below(share.path, parent)
@@ -119,13 +124,14 @@ def _read_share(
             try:
                 descriptor = open_below(root, parts)
                 try:
-                    _list(listing, share, descriptor, parts, points)
+                    counted += _list(listing, share, descriptor, parts, points, others)
                 finally:
                     os.close(descriptor)
             except FileNotFoundError:
                 continue
             except (NotBeneath, OSError) as error:
                 listing.problems.append(f"parents: {parent}: {words(error)}")
+        about.update(other_paths=others, other_paths_complete=len(others) == counted)
     finally:
         os.close(root)
     try:
@@ -139,8 +145,10 @@ def _read_share(
     listing.shares.append(about)
 
 
-def _list(listing: Listing, share: Share, directory: int, parts: Sequence[str], points: Container[str]) -> int:
-    """Note the directories in a directory; return the number of what is none."""
+def _list(
+    listing: Listing, share: Share, directory: int, parts: Sequence[str], points: Container[str], named: list[str]
+) -> int:
+    """Note the directories in a directory; return the number of what is none, and name the first of those."""
     above = "/".join((share.path, *parts)) + "/"
     facts = Statx().facts
     others = 0
@@ -150,6 +158,8 @@ def _list(listing: Listing, share: Share, directory: int, parts: Sequence[str], 
             name = entry.name
             if not entry.is_dir(follow_symlinks=False):
                 others += 1
+                if len(named) < _NAMED:
+                    named.append(above + name)
             elif name != OWN:
                 try:
                     found = facts(directory, name)
@@ -212,6 +222,15 @@ def _quarantined(share: Share, folder: Folder, *, objects: bool) -> Iterator[dic
 # --- size and open state -----------------------------------------------------------------------------------
 
 
+class _Walk(NamedTuple):
+    """One that is to be measured: the way to it from an open directory, and its record if it is in quarantine."""
+
+    name: str
+    start: int
+    parts: Sequence[str]
+    quarantined: dict[str, Any] | None = None
+
+
 def _measure_named(
     listing: Listing,
     share: Share,
@@ -220,35 +239,44 @@ def _measure_named(
     state: _open_state.OpenState | None,
     deadline: float,
 ) -> None:
-    """Walk the trees that size and open state are wanted of, several at a time."""
-    if not given["size"] and state is None:
-        return
+    """Walk the trees that size and open state are wanted of, several at a time; in quarantine the oldest first."""
     wanted = set(given["only_for"] or ())
-    waiting: SimpleQueue[str] = SimpleQueue()
-    for of_share, path, facts in listing.directories:
-        if of_share == share.path and (not wanted or path in wanted) and not facts.mount_point:
-            waiting.put(path)
+    waiting: SimpleQueue[_Walk] = SimpleQueue()
+    if given["size"] or state is not None:
+        for of_share, path, facts in listing.directories:
+            if of_share == share.path and (not wanted or path in wanted) and not facts.mount_point:
+                waiting.put(_Walk(path, folder.base, (*share.parts, *parts_below(share.path, path))))
+    if given["quarantined_size"]:
+        for record in sorted(listing.folders, key=lambda one: str(one.get("quarantined_at"))):
+            if record["kind"] == "Quarantined" and record["share"] == share.path and record["inode"] is not None:
+                waiting.put(_Walk(record["entry"], folder.trash, (record["entry"], DATA), record))
     inodes = state.inodes(folder.device) if state is not None else {}
+
+    def measure(walk: _Walk, descriptor: int) -> None:
+        if walk.quarantined is not None:
+            walk.quarantined.update(_told(_tree.measure(descriptor, deadline)))
+            return
+        if given["size"]:
+            listing.sizes[walk.name] = _tree.measure(descriptor, deadline)
+        if state is not None and state.known:
+            found = _tree.find_inode(descriptor, inodes) if inodes else None
+            listing.open_by[walk.name] = sorted(inodes[found]) if found is not None else []
 
     def work() -> None:
         while True:
             try:
-                path = waiting.get_nowait()
+                walk = waiting.get_nowait()
             except Empty:
                 return
             try:
-                descriptor = open_below(folder.base, (*share.parts, *parts_below(share.path, path)))
+                descriptor = open_below(walk.start, walk.parts)
             except (NotBeneath, OSError) as error:
-                listing.problems.append(f"{path}: {words(error)}")
+                listing.problems.append(f"{walk.name}: {words(error)}")
                 continue
             try:
-                if given["size"]:
-                    listing.sizes[path] = _tree.measure(descriptor, deadline)
-                if state is not None and state.known:
-                    found = _tree.find_inode(descriptor, inodes) if inodes else None
-                    listing.open_by[path] = sorted(inodes[found]) if found is not None else []
+                measure(walk, descriptor)
             except OSError as error:
-                listing.problems.append(f"{path}: {words(error)}")
+                listing.problems.append(f"{walk.name}: {words(error)}")
             finally:
                 os.close(descriptor)
 
@@ -289,10 +317,14 @@ def _more(listing: Listing, path: str) -> str:
     told: dict[str, Any] = {}
     size = listing.sizes.get(path)
     if size is not None:
-        told.update(size=size.bytes, files=size.files, size_complete=size.complete)
+        told.update(_told(size))
     if path in listing.open_by:
         told["open_by"] = listing.open_by[path]
     return "".join(f", {quoted(key)}: {json.dumps(value)}" for key, value in told.items())
+
+
+def _told(size: _tree.Size) -> dict[str, Any]:
+    return {"size": size.bytes, "files": size.files, "size_complete": size.complete}
 
 
 def result(listing: Listing, dest: str | None) -> dict[str, Any]:

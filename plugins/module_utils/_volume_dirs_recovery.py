@@ -77,6 +77,8 @@ def _recover_quarantine(folder: Folder, entry: Entry, manifest: Mapping[str, Any
     is_open = intent is not None and intent["at"] == manifest.get("intent_at")
     if data is None or (manifest["scope"] == "content" and not is_filled(entry)):
         if volume and not is_open:
+            if data is not None:
+                return ""  # the volume was empty
             raise FolderError("there is no data beside the manifest; somebody else has taken it away")
         if data is not None:
             os.rmdir(DATA, dir_fd=entry.descriptor)

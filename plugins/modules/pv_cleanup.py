@@ -42,8 +42,10 @@ attributes:
 options:
   state:
     description:
-      - V(intended) changes nothing; it judges the volumes and writes them to O(objects), with claim and class.
-      - V(absent) removes them, as the C(method) of their step says. V(quarantine) removes the object only.
+      - V(intended) changes nothing; it judges the volumes and writes them to O(objects), with claim and class. It also
+        takes a plan to reclaim, for the volumes whose content is to go into quarantine.
+      - V(absent) removes them, as the C(method) of their step says. V(quarantine) and V(missing) remove the object
+        only; with the latter there is no directory, so that what O(objects) holds is all that is left of the volume.
         V(provisioner) sets the policy V(Delete) and waits until its provisioner has removed volume and directory; if
         it does not, the policy is V(Retain) again.
       - V(present) makes volumes again whose directories are back, from a plan for C(undelete).
@@ -151,6 +153,12 @@ directories:
   returned: always, once the volumes were read
   type: dict
   sample: {quarantined: {nfs1: ["00002"]}, closed: {}}
+kept:
+  description: With O(state=intended), names of the volumes that O(objects) holds.
+  returned: with O(state=intended), once the volumes were read
+  type: list
+  elements: str
+  sample: [pvc-0e2c]
 summary:
   description: How many volumes ended in which state.
   returned: always, once the volumes were read

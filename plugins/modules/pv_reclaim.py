@@ -88,6 +88,13 @@ options:
     type: list
     elements: str
     default: []
+  emptied:
+    description:
+      - With O(plan), names of the volumes whose content M(clusterkit.storage.volume_dirs) has put into quarantine. If
+        the plan wants that of a volume that is not named here, the volume is refused.
+    type: list
+    elements: str
+    default: []
   wait:
     description: Whether to wait until the released volumes are O(wait_phase).
     type: bool
@@ -218,6 +225,7 @@ ARGUMENTS = {
     "volumes": {"type": "list", "elements": "str"},
     **_reclaim.ARGUMENTS,
     **_changes.ARGUMENTS,
+    "emptied": {"type": "list", "elements": "str", "default": []},
     "wait": {"type": "bool", "default": False},
     "wait_phase": {"type": "str", "choices": ["Available", "Bound"], "default": "Available"},
     "dest": {"type": "path"},

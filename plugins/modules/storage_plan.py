@@ -95,6 +95,38 @@ options:
         type: list
         elements: str
         default: []
+      content:
+        description:
+          - What becomes of the content of volumes that are opened for any claim. With V(quarantine) it goes into
+            quarantine first (M(clusterkit.storage.volume_dirs)), and the directory stays; a volume is refused whose
+            content cannot. This is what the policy V(Recycle) is used for, without its loss of data.
+          - V(quarantine) needs O(reclaim.release=open), O(reclaim.volumes), O(reclaim.directories) and
+            O(reclaim.storage_servers).
+        type: str
+        choices: [keep, quarantine]
+        default: keep
+      volumes:
+        description: A file of M(clusterkit.storage.pv_info) of all volumes, made with C(plan_for=cleanup).
+        type: path
+      directories:
+        description: Files of M(clusterkit.storage.volume_dirs_info).
+        type: list
+        elements: dict
+        default: []
+        suboptions:
+          host:
+            description: Host of the inventory that it is of.
+            type: str
+            required: true
+          path:
+            description: The file.
+            type: path
+            required: true
+      storage_servers:
+        description: Which host holds which shares, and under which addresses and paths clients see them.
+        type: list
+        elements: dict
+        default: []
   expand:
     description: For V(expand), what is wanted; see M(clusterkit.storage.pvc_expand).
     type: dict
@@ -377,6 +409,13 @@ options:
         description: Whether directories are meant, too, that a provisioner kept of a volume that it deleted.
         type: bool
         default: false
+      missing:
+        description:
+          - Whether volumes are meant, too, whose directory is not there. Only their object is removed.
+          - A share that was not listed to its end, or may not be mounted, proves nothing, nor does one in which a link
+            or a directory of that name lies elsewhere; see the guide on quarantine.
+        type: bool
+        default: false
       max_bytes:
         description: At most so much, such as V(500Gi). If it would be more, or is not known, the module fails.
         type: str
@@ -467,6 +506,12 @@ options:
         description: Whether O(purge.retention) does not count; needs O(purge.names).
         type: bool
         default: false
+      max_bytes:
+        description:
+          - At most so much, such as V(500Gi), the oldest first. What would go beyond it waits, and so does all that is
+            younger; so does what was not measured to its end. The files must be made with C(quarantined_size).
+          - What an earlier run has begun to remove goes first and counts, whatever its size.
+        type: str
       protected_namespaces:
         description: Namespaces that are protected besides those with the label.
         type: list
@@ -595,6 +640,7 @@ from ansible_collections.clusterkit.storage.plugins.module_utils import (
     _plan,
     _planner,
     _reclaim,
+    _reclaim_content,
     _recover,
     _restore_plan,
     _trash_plan,
@@ -605,7 +651,7 @@ ARGUMENTS = {
     "action": {"type": "str", "choices": [*_plan.ACTIONS], "required": True},
     "listing": {"type": "path"},
     "plan": {"type": "path"},
-    "reclaim": {"type": "dict", "options": _reclaim.ARGUMENTS},
+    "reclaim": {"type": "dict", "options": {**_reclaim.ARGUMENTS, **_reclaim_content.ARGUMENTS}},
     "expand": {"type": "dict", "options": _expand.ARGUMENTS, "mutually_exclusive": [("claims", "selection")]},
     "recover": {"type": "dict", "options": _recover.ARGUMENTS},
     "backup": {"type": "dict", "options": _backup_plan.ARGUMENTS},

@@ -36,6 +36,11 @@ options:
       - Whether to measure the directories, several at a time, as C(du) does it.
     type: bool
     default: false
+  quarantined_size:
+    description:
+      - Whether to measure what is in quarantine, the oldest first.
+    type: bool
+    default: false
   open_state:
     description:
       - Whether to find out which NFSv4 clients have something open in the directories of O(only_for).
@@ -50,7 +55,7 @@ options:
   timeout:
     description:
       - Seconds that measuring may take in all. What is not done by then has
-        RV(directories[].size_complete) V(false).
+        RV(directories[].size_complete) or RV(quarantined[].size_complete) V(false).
     type: int
     default: 300
   objects:
@@ -113,6 +118,14 @@ shares:
     device: {description: Device of the root., type: int, sample: 64768}
     inode: {description: Inode of the root., type: int, sample: 128}
     others: {description: Number of files and links at the top., type: int, sample: 0}
+    other_paths:
+      description: Paths of files and links at the top and in O(parents), the first 1000 of them.
+      type: list
+      elements: str
+    other_paths_complete:
+      description: Whether RV(shares[].other_paths) names all of them.
+      type: bool
+      sample: true
     lease:
       description: "Who works there now: C(owner) with C(controller), C(boot_id), C(pid); C(expires_at)."
       type: dict
@@ -183,6 +196,12 @@ quarantined:
     cluster_uid: {description: The cluster., type: str}
     device: {description: Device number; null if there is no data., type: int}
     inode: {description: Inode; null if there is no data., type: int}
+    size: {description: Bytes that it takes; with O(quarantined_size)., type: int, sample: 4096}
+    files: {description: Number of files; with O(quarantined_size)., type: int, sample: 0}
+    size_complete:
+      description: Whether all of it was measured; with O(quarantined_size).
+      type: bool
+      sample: true
 counts:
   description: How many C(directories), C(intents) and C(quarantined) there are.
   returned: success

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import socket
+import subprocess
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from lab.control_plane import ControlPlane, Ports
 from lab.settings import pins
 
 from .cluster import ROOT, Cluster
+from .disk import Disk
 from .kubelet import Kubelet
 from .storage_role import Run, clear
 
@@ -53,6 +55,22 @@ def empty(cluster: Cluster) -> Iterator[Cluster]:
     cluster.clear()
     yield cluster
     cluster.clear()
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    found = Disk(tmp_path / "image", tmp_path / "disk")
+    found.place.mkdir()
+    with found.image.open("wb") as stream:
+        stream.truncate(64 * 2**20)
+    subprocess.run(["mkfs.ext4", "-q", "-F", found.image], check=True)
+    found.mount()
+    try:
+        found.share.mkdir()
+        found.own.mkdir()
+        yield found
+    finally:
+        subprocess.run(["umount", found.place], check=True)
 
 
 @pytest.fixture

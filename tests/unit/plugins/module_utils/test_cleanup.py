@@ -231,6 +231,111 @@ def test_a_host_that_did_not_tell_its_mounts_stops_the_search_for_orphans(tmp_pa
         _planner.plan(request)
 
 
+# Without a directory -----------------------------------------------------------------------------------
+
+ALONE = ["pv_cleanup absent"]
+
+
+def test_a_volume_without_a_directory_goes_only_by_its_own_word_and_no_directory_with_it() -> None:
+    own = listing(volume("lost"), volume("used", phase="Bound"), volume("off", phase="Bound"), volume("gone", "t/gone"))
+    found = directories("used", "nobody")
+    plan = planned(found, own)
+    assert of(plan) == {}
+    assert "lost: is missing: /srv/k8s/lost on nfs1 is not there; nothing is done" in why(plan)
+    plan = planned(found, own, missing=True)
+    assert of(plan) == {"lost": ALONE, "gone": ALONE}
+    assert "off: is missing" in why(plan)
+    step = plan["steps"][1]
+    assert (step["method"], step["directory"], step["after"]) == ("missing", f"{SHARE}/lost", NOTHING)
+    assert step["precondition"] == {"uid": "uid-lost", "resource_version": "7"}
+    assert (plan["changes"], plan["bytes"]) == (2, 0)
+    assert f"{SHARE}/lost" in plan["keep"], "whoever puts it back there meanwhile keeps it"
+    assert of(planned(found, own, missing=True, method="provisioner")) == of(plan)
+    assert of(planned(found, own, missing=True, max_bytes="1")) == of(plan)
+    for more in ({"names": ["x"]}, {"exclude": ["*o*"]}, {"exclude": ["t/gone", "lost"]}, {"released_for": "11d"}):
+        assert of(planned(found, own, missing=True, **more)) == {}
+
+
+NOTHING = "removed, there is no directory"
+
+
+@pytest.mark.parametrize(
+    ("found", "changes", "words"),
+    [
+        (directories("used", clusters=[]), {}, "is its disk mounted?"),
+        (directories("used", clusters=[OTHER_CLUSTER]), {}, "is its disk mounted?"),
+        (directories(), {}, "of the volumes in /srv/k8s not one directory is there"),
+        (directories("nobody"), {}, "of the volumes in /srv/k8s not one directory is there"),
+        (directories("used", other_paths=["lost"]), {}, "lost is there, and is no directory"),
+        (directories("used", others=1001), {}, "too many files lie in /srv/k8s"),
+        (
+            directories("used", "old/lost", "old", parents=["old"]),
+            {},
+            "/srv/k8s/old/lost has the name of its directory",
+        ),
+        (directories("used", at="2026-03-01T12:02:00Z"), {}, "the API was asked before that"),
+        (directories("used"), {"released_at": "2026-03-01T11:59:30Z"}, "when the directories were listed"),
+        (directories("used"), {"released_at": None}, "nobody knows since when"),
+        (directories("used"), {"claim": ("vault", "c", "u")}, 'protected namespace "vault"'),
+        (directories("used"), {"claim": ("shop", "living", "u")}, "exists again"),
+        (directories("used"), {"policy": "Recycle"}, "may be emptying it"),
+        (directories("used"), {"finalizers": ("x/y",)}, "has the finalizer x/y"),
+        (directories("used"), {"provisioner": "p", "policy": "Delete"}, "may be deleting the data"),
+        (
+            directories("used", "team", parents=["team"]),
+            {"path": "team/lost"},
+            "of the volumes in /srv/k8s/team",
+        ),
+        (
+            directories("used", "team", "team/x", parents=["team"], other_paths=["team/lost"]),
+            {"path": "team/lost"},
+            "team/lost is there, and is no directory",
+        ),
+    ],
+)
+def test_what_may_be_there_all_the_same_stays(found: DirectorySet, changes: dict[str, Any], words: str) -> None:
+    own = listing(
+        volume("used", phase="Bound"),
+        volume("x", "team/x", phase="Bound"),
+        volume("lost", **{"provisioner_state": "unknown", **changes}),
+        protected=["vault"],
+        claims={("shop", "living"): "another"},
+    )
+    plan = planned(found, own, missing=True, released_for="0s")
+    assert of(plan) == {}
+    assert words in why(plan)
+
+
+def test_a_share_that_was_not_listed_to_its_end_is_no_evidence() -> None:
+    own = listing(volume("used", phase="Bound"), volume("lost"), volume("deep", "team/deep"))
+    plan = planned(directories("used", problems=["/srv/k8s/x: Input/output error"]), own, missing=True)
+    assert of(plan) == {}
+    assert "lost: /srv/k8s/lost was not looked at" in why(plan)
+    plan = planned(directories("used", "team"), own, missing=True)
+    assert of(plan) == {"lost": ALONE}
+    assert "deep: /srv/k8s/team/deep was not looked at" in why(plan)
+
+
+def test_a_volume_whose_directory_is_in_quarantine_or_about_to_be_is_not_lost() -> None:
+    own = listing(volume("used", phase="Bound"), volume("lost"), volume("again", "old"))
+    found = directories("used")
+    found.quarantined = [quarantined(volume("lost")), quarantined(None, "old")]
+    plan = planned(found, own, missing=True)
+    assert of(plan) == {}
+    assert "is in quarantine, as" in why(plan)
+    found.quarantined, found.intents = [], [intent(volume("lost"))]
+    plan = planned(found, own, missing=True)
+    assert of(plan) == {"lost": ["volume_dirs closed"], "again": ALONE}
+    assert "an intent is open for it" in why(plan)
+
+
+def test_two_volumes_that_name_the_same_missing_directory_stay() -> None:
+    own = listing(volume("used", phase="Bound"), volume("a", "x"), volume("b", "x"))
+    plan = planned(directories("used"), own, missing=True)
+    assert of(plan) == {}
+    assert "/srv/k8s/x is the directory of a, b" in why(plan)
+
+
 # By its provisioner ------------------------------------------------------------------------------------
 
 
@@ -383,6 +488,8 @@ def test_they_are_in_the_listing(cluster: Cluster) -> None:
     living=st.sets(st.integers(0, 5)),
     orphans=st.booleans(),
     owned=st.booleans(),
+    missing=st.booleans(),
+    files=st.sets(st.sampled_from(["a", "b", "a/x", "d"])),
 )
 def test_only_what_nobody_needs_is_ever_planned(
     phases: list[str],
@@ -393,6 +500,8 @@ def test_only_what_nobody_needs_is_ever_planned(
     living: set[int],
     orphans: bool,
     owned: bool,
+    missing: bool,
+    files: set[str],
 ) -> None:
     volumes = {}
     for number, phase in enumerate(phases):
@@ -402,7 +511,8 @@ def test_only_what_nobody_needs_is_ever_planned(
     claims = {(namespaces[number], f"c{number}"): "again" for number in living}
     own = listing(*volumes.values(), protected=["vault"], claims=claims)
     clusters = [own.cluster_uid] if owned else []
-    plan = planned(directories(*sorted(listed), parents=["a"], clusters=clusters), own, orphans=orphans)
+    found = directories(*sorted(listed), parents=["a"], clusters=clusters, other_paths=sorted(files - listed))
+    plan = planned(found, own, orphans=orphans, missing=missing)
     inside = {one.path for one in volumes.values()}
     for step in plan["steps"]:
         path = step["directory"].replace(SHARE, "/nfs/k8s")
@@ -420,7 +530,17 @@ def test_only_what_nobody_needs_is_ever_planned(
         assert one.claim is not None
         assert one.claim[0] != "vault"
         assert one.claim[:2] not in claims
+        if step.get("method") == "missing":
+            below = path.removeprefix("/nfs/k8s/")
+            assert missing
+            assert owned
+            assert below not in listed | files
+            assert any((each.path or "").removeprefix("/nfs/k8s/") in listed for each in volumes.values())
+            assert not [each for each in plan["steps"] if each["module"] == "volume_dirs" and each["item"] == one.name]
+            assert [each.path for each in volumes.values()].count(path) == 1
+            continue
         assert near == [path]
         assert [each.path for each in volumes.values()].count(path) == 1
         assert step["directory"] not in plan["keep"]
-    assert not {step["directory"] for step in plan["steps"]} & set(plan["keep"])
+    moved = {step["directory"] for step in plan["steps"] if step.get("method") != "missing"}
+    assert not moved & set(plan["keep"])

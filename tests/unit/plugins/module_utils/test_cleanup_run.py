@@ -134,6 +134,25 @@ def test_the_objects_are_written_first(cluster: Cluster, tmp_path: Path) -> None
         run(cluster, file, only=["nope"])
 
 
+def test_a_volume_without_a_directory_goes_alone_and_what_it_was_is_kept(cluster: Cluster, tmp_path: Path) -> None:
+    cluster.controller = protector(cluster)
+    pv(cluster, "a", persistentVolumeReclaimPolicy="Delete")
+    pv(cluster, "b")
+    file, objects = plan(cluster, tmp_path, "a", "b", method="missing"), tmp_path / "objects.jsonl"
+    cluster.change("persistentvolumes", "b", {"status": {"phase": "Bound"}})
+    outcome = run(cluster, file, "intended", objects=str(objects))
+    assert ends(outcome) == {"a": ("unchanged", "kept"), "b": ("refused", "kept")}
+    assert (outcome.more["directories"], outcome.more["kept"]) == ({"intended": {}}, ["a"])
+    [line] = [json.loads(one) for one in objects.read_text().splitlines()]
+    assert line["volume"]["spec"]["persistentVolumeReclaimPolicy"] == "Delete"
+    outcome = run(cluster, file, only=["a"])
+    assert ends(outcome) == {"a": ("changed", "gone")}
+    assert outcome.more["directories"] == {"quarantined": {}, "closed": {}}
+    # Nobody deletes what may be there after all: the policy was Retain before it went.
+    assert [one.after["spec"]["persistentVolumeReclaimPolicy"] for one in cluster.effects] == ["Retain"]
+    assert is_there(cluster, "b")
+
+
 def test_check_mode_changes_nothing(cluster: Cluster, tmp_path: Path) -> None:
     pv(cluster, "a", persistentVolumeReclaimPolicy="Delete")
     file = plan(cluster, tmp_path, "a")

@@ -126,6 +126,7 @@ class Site:
         if until < 2:
             return
         names = _cleanup_summary.done(plan, {HOST: intended}, "quarantined")
+        names += [step["item"] for step in plan["steps"] if step.get("method") == "missing"]
         removed = self.on_cluster("absent", only=names)
         if until < 3:
             return
@@ -271,6 +272,35 @@ def test_a_volume_whose_end_nobody_saw_is_left_to_the_next_run(site: Site) -> No
     site.clean_up(site.plan("cleanup", parents=parents(site)))
     assert set(site.manifests) == {"old", "older", "deep"}
     assert site.intents == []
+
+
+def test_a_volume_whose_directory_is_really_not_there_goes_and_what_lies_on_the_disk_stays(site: Site) -> None:
+    share = site.world.share
+    for name in ("lost", "linked", "swapped"):
+        site.volume(name)
+        (share / name).rename(site.folder / name)
+    (share / "linked").symlink_to("neighbour")
+    (share / "swapped").write_text("a file")
+    site.volume("put-away", "team/put-away")
+    (share / "team/put-away").rename(share / "put-away")
+    given: dict[str, Any] = {"missing": True, "exclude": ["old*", "deep"], "parents": parents(site)}
+    before = tree(share, share / ".clusterkit")
+    # Not mounted: what clients would see then is an empty directory.
+    share.rename(site.folder / "disk-away")
+    share.mkdir()
+    assert site.plan("cleanup", **given)["steps"] == []
+    share.rmdir()
+    (site.folder / "disk-away").rename(share)
+    plan = site.plan("cleanup", **given)
+    assert [(step["item"], step["module"]) for step in plan["steps"]] == [("lost", "pv_cleanup")]
+    told = {one["item"]: one["reason"] for one in plan["refusals"]}
+    assert set(told) == {"linked", "swapped", "put-away"}, told
+    site.clean_up(plan)
+    assert site.volumes == {"used", "old", "older", "deep", "linked", "swapped", "put-away"}
+    assert tree(share, share / ".clusterkit") == before
+    assert (site.manifests, site.intents) == ({}, [])
+    again = site.plan("cleanup", **given)
+    assert again["steps"] == []
 
 
 def test_orphans_and_archives_go_without_a_volume_and_come_back(site: Site) -> None:

@@ -24,6 +24,8 @@ from ansible_collections.clusterkit.storage.tests.shares import (
     write_directories,
     write_listing,
 )
+from hypothesis import given
+from hypothesis import strategies as st
 
 RESTORED_FROM = "storage.clusterkit/restored-from"
 
@@ -39,7 +41,7 @@ def undelete(trash: list[Any], own: _listing.Listing, *listed: str, **more: Any)
 def purge(trash: list[Any], own: _listing.Listing | None = None, **more: Any) -> dict[str, Any]:
     found = directories()
     found.quarantined = trash
-    defaults = {"retention": "14d", "names": [], "allow_now": False, "protected_namespaces": []}
+    defaults = {"retention": "14d", "names": [], "allow_now": False, "max_bytes": None, "protected_namespaces": []}
     return _trash_plan.purge([found], own or listing(), {**defaults, "storage_servers": SERVERS, **more})
 
 
@@ -190,6 +192,71 @@ def test_what_may_be_needed_is_kept(record: Any, own: Any, more: dict[str, Any],
     assert words in why(plan)
 
 
+def sized(name: str, size: int, *, days_old: int, **more: Any) -> dict[str, Any]:
+    return quarantined(volume(name), age=days_old * DAY, **{"size": size, "files": 1, "size_complete": True, **more})
+
+
+def going(plan: dict[str, Any]) -> list[str]:
+    return [one["item"] for one in plan["steps"]]
+
+
+def test_no_more_is_freed_than_is_said_and_nothing_large_is_passed_over() -> None:
+    ages = {"c": (3, 20), "a": (4, 40), "b": (5, 30), "d": (1, 15)}
+    trash = [sized(name, size, days_old=age) for name, (size, age) in ages.items()]
+    plan = purge(trash, max_bytes="9")
+    assert (going(plan), plan["bytes"]) == (["a", "b"], 9)
+    assert why(plan) == "c: takes 3 B, after 9 B that go before it more than max_bytes, which is 9"
+    assert plan["notes"] == [{"item": "d", "reason": "waits for a later run, as c does, which is older"}]
+    assert "4 B" in plan["steps"][0]["before"]
+    assert going(purge(trash, max_bytes="8")) == ["a"]
+    assert going(purge(trash, max_bytes="3")) == [], "d alone would fit in, but a has waited for longer"
+    assert going(purge(trash, max_bytes="0")) == []
+    assert going(purge(trash, max_bytes="13")) == ["a", "b", "c", "d"] == going(purge(trash))
+    assert going(purge(trash, max_bytes="1", names=["d"])) == ["d"]
+    with pytest.raises(ValueError, match="many"):
+        purge(trash, max_bytes="many")
+
+
+def test_what_was_not_measured_waits_and_what_may_not_go_takes_no_room() -> None:
+    for unknown in (sized("b", 1, days_old=30, size_complete=False), quarantined(volume("b"), age=30 * DAY)):
+        trash = [sized("a", 4, days_old=40), unknown, sized("c", 1, days_old=20)]
+        plan = purge(trash, max_bytes="100")
+        assert going(plan) == ["a"]
+        assert "b: max_bytes is 100, and how large it is was not measured to its end" in why(plan)
+        assert going(purge(trash)) == ["a", "b", "c"]
+    kept, young = sized("kept", 50, days_old=40, state="restoring"), sized("young", 50, days_old=1)
+    assert going(purge([kept, sized("a", 1, days_old=30), young], max_bytes="1")) == ["a"]
+
+
+def test_what_was_begun_is_finished_first_and_counts() -> None:
+    trash = [sized("a", 4, days_old=40), sized("begun", 5, days_old=20, state="purging"), sized("b", 2, days_old=15)]
+    assert going(purge(trash, max_bytes="9")) == ["a", "begun"]
+    plan = purge(trash, max_bytes="8")
+    assert (going(plan), plan["bytes"]) == (["begun"], 5)
+    # Of what it has not named the server is not asked, but it goes on with it all the same.
+    assert going(purge(trash, max_bytes="8", names=["a"])) == []
+
+
+@given(
+    sizes=st.lists(st.tuples(st.integers(0, 50), st.integers(0, 40), st.booleans()), max_size=8),
+    limit=st.integers(0, 120),
+)
+def test_within_any_limit_the_oldest_go_and_no_more(sizes: list[tuple[int, int, bool]], limit: int) -> None:
+    trash = [
+        sized(f"v{number}", size, days_old=age, size_complete=known) for number, (size, age, known) in enumerate(sizes)
+    ]
+    free, limited = purge(trash), purge(trash, max_bytes=str(limit))
+    whole, part = going(free), going(limited)
+    assert whole[: len(part)] == part
+    by_name = {one["volume"]["name"]: one for one in trash}
+    assert sum(by_name[name]["size"] for name in part) == limited["bytes"] <= limit
+    assert all(by_name[name]["size_complete"] for name in part)
+    for name in whole[len(part) : len(part) + 1]:
+        assert not by_name[name]["size_complete"] or limited["bytes"] + by_name[name]["size"] > limit
+    told = [one["item"] for one in [*limited["refusals"], *limited["notes"]]]
+    assert sorted([*part, *told]) == sorted(whole)
+
+
 def test_both_from_files(tmp_path: Path) -> None:
     found = directories()
     found.quarantined = [quarantined(volume("v"))]
@@ -200,7 +267,8 @@ def test_both_from_files(tmp_path: Path) -> None:
     asked = {**about, "names": ["v"], "to_claim": None, "make_claim": False}
     plan = _planner.plan({**whole, "action": "undelete", "undelete": asked}).plan
     assert steps(plan) == BACK
-    asked = {**about, "retention": "14d", "names": [], "allow_now": False, "protected_namespaces": []}
+    asked = {**about, "retention": "14d", "names": [], "allow_now": False, "max_bytes": None}
+    asked["protected_namespaces"] = []
     plan = _planner.plan({**whole, "action": "purge", "purge": asked}).plan
     assert steps(plan) == [("v", "volume_dirs", "purged")]
     with pytest.raises(ValueError, match="1 directories would be changed, but max_changes is 0"):

@@ -55,6 +55,8 @@ def test_directories_are_as_stat_tells_them(world: World, has_statx: bool, monke
         assert told["birthtime"] == pytest.approx(found.st_ctime, abs=60), "mtime was forged, this is not"
     (share,) = result["shares"]
     assert (share["others"], share["key"], share["clusters"], share["lease"]) == (2, ".", [], None)
+    assert set(share["other_paths"]) == {f"{world.share}/file", f"{world.share}/link"}
+    assert share["other_paths_complete"]
     assert result["complete"] and result["counts"] == {"directories": 4, "intents": 0, "quarantined": 0}
 
 
@@ -78,6 +80,19 @@ def test_parents(world: World) -> None:
     assert [problem.partition(": ")[2].partition(": ")[2] for problem in result["problems"]] == [
         "link is a symbolic link", "neighbour/file: Not a directory",
     ] or len(result["problems"]) == 2  # fmt: skip
+
+
+def test_files_and_links_are_named_as_far_as_they_are_few(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    (world.share / "team").mkdir()
+    for name in ("team/lost", "file"):
+        (world.share / name).symlink_to("elsewhere")
+    parents = [str(world.share / "team")]
+    (share,) = world.info(parents=parents)["shares"]
+    assert (share["others"], share["other_paths_complete"]) == (1, True)
+    assert share["other_paths"] == [f"{world.share}/file", f"{world.share}/team/lost"]
+    monkeypatch.setattr(_volume_dirs_info, "_NAMED", 1)
+    (share,) = world.info(parents=parents)["shares"]
+    assert (share["other_paths"], share["other_paths_complete"]) == ([f"{world.share}/file"], False)
 
 
 def test_into_a_file(world: World) -> None:
@@ -110,6 +125,37 @@ def test_sizes(world: World) -> None:
     assert told["volume"]["size_complete"] is False and "size" not in told["neighbour"]
     result = world.info(size=True, only_for=[str(volume), "/elsewhere"])
     assert result["problems"] == ["only_for: /elsewhere is not among the listed directories"]
+
+
+def test_sizes_of_what_is_in_quarantine(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.present()
+    for number, name in enumerate(("young", "old")):
+        volume = world.volume(name)
+        (volume / "large").write_bytes(b"x" * 50_000)
+        world.clock = 2e9 - number * 86400
+        world.quarantined(volume)
+    world.clock = None
+    assert "size" not in world.info()["quarantined"][0]
+    result = world.info(quarantined_size=True)
+    assert result["complete"] and "size" not in by_name(result)["neighbour"]
+    for one in result["quarantined"]:
+        assert one["size"] > 50_000 and one["files"] == 4 and one["size_complete"]
+    measured: list[int] = []
+    measure = _volume_dirs_info._tree.measure
+
+    def watched(root: int, deadline: float) -> Any:
+        measured.append(os.fstat(root).st_ino)
+        return measure(root, deadline)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(_volume_dirs_info, "_THREADS", 1)
+        patched.setattr(_volume_dirs_info._tree, "measure", watched)
+        result = world.info(quarantined_size=True, timeout=-1)
+    assert not any(one["size_complete"] for one in result["quarantined"])
+    by_age = sorted(result["quarantined"], key=lambda one: one["quarantined_at"])
+    assert measured == [one["inode"] for one in by_age], "time is up for the young ones first"
+    (world.trash / by_age[0]["entry"] / "data").rename(world.folder / "taken")
+    assert [one.get("size") for one in world.info(quarantined_size=True)["quarantined"]].count(None) == 1
 
 
 def test_open_state(world: World) -> None:
