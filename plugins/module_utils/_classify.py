@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
+from ansible_collections.clusterkit.storage.plugins.module_utils import _nfs_csi
 from ansible_collections.clusterkit.storage.plugins.module_utils._directory_set import DirectorySet
 from ansible_collections.clusterkit.storage.plugins.module_utils._listing import Listing
 from ansible_collections.clusterkit.storage.plugins.module_utils._missing import CLOCKS, Absence
@@ -38,7 +39,6 @@ CLASSES = (
 ARCHIVED = "archived-"
 ORPHAN_SECONDS = 24 * 3600
 _PHASES = {"Available": "available", "Released": "released", "Failed": "failed"}
-_NFS_CSI = "nfs.csi.k8s.io"
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Classified:
 
 
 def is_nfs(volume: Volume) -> bool:
-    return volume.driver == "nfs" or volume.csi_driver == _NFS_CSI
+    return volume.driver == "nfs" or volume.csi_driver == _nfs_csi.DRIVER
 
 
 def parents_of(volumes: Iterable[Volume], servers: ServerMap) -> dict[str, list[str]]:

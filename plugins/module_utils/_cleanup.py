@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
-from ansible_collections.clusterkit.storage.plugins.module_utils import _plan, _quantity
+from ansible_collections.clusterkit.storage.plugins.module_utils import _nfs_csi, _plan, _quantity
 from ansible_collections.clusterkit.storage.plugins.module_utils._classify import (
     Classified,
     Found,
@@ -327,8 +327,7 @@ class _Planner:
         if found.is_root or not name:
             return "is the root of its share"
         if volume.driver == "csi":
-            told = {key.lower(): value for key, value in volume.csi_attributes.items()}
-            below = (told.get("subdir") or "").strip("/")
+            below = _nfs_csi.told(volume.csi_attributes).get("subdir", "").strip("/")
             if below != name:
                 return f'its directory "{below}" is nested: its provisioner would take more than that'
             return ""

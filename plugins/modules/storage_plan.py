@@ -645,7 +645,7 @@ from ansible_collections.clusterkit.storage.plugins.module_utils import (
     _restore_plan,
     _trash_plan,
 )
-from ansible_collections.clusterkit.storage.plugins.module_utils._files import read_text, replace_file
+from ansible_collections.clusterkit.storage.plugins.module_utils._files import read_text, replace_file, replace_lines
 
 ARGUMENTS = {
     "action": {"type": "str", "choices": [*_plan.ACTIONS], "required": True},
@@ -686,7 +686,7 @@ def main() -> None:
         plan = planned.plan
         if given["report"] and not module.check_mode:
             lines = (json.dumps(one, sort_keys=True) for one in planned.report)
-            replace_file(given["report"], "".join(f"{line}\n" for line in lines), mode=0o600)
+            replace_lines(given["report"], lines)
         text = _plan.write(plan)
         if given["dest"] and read_text(given["dest"]) != text:
             changed = True
