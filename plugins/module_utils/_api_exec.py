@@ -24,7 +24,8 @@ with contextlib.suppress(ImportError):  # told by ApiModule
     from kubernetes.stream.ws_client import websocket_proxycare
 
 # Each message begins with the number of its channel: 1 and 2 are the command's output, 3 is how it ended.
-_PROTOCOLS = ["v5.channel.k8s.io", "v4.channel.k8s.io"]
+# The fifth version of it can close the input as well, which has none here.
+_PROTOCOLS = ["v4.channel.k8s.io"]
 _OUTPUT, _STATUS = (1, 2), 3
 _KEPT = 4096  # bytes of output, for a message
 

@@ -174,7 +174,7 @@ def _command(volume: Volume, users: Users, commands: Sequence[Mapping[str, Any]]
     """What is run for a volume, and where; why that is not possible; None where nothing is wanted or nobody writes."""
     wanted = next((one for one in commands if volume.claim and fnmatchcase(volume.claim_name, one["claim"])), None)
     namespace, claim = volume.claim[:2] if volume.claim else ("", "")
-    pod = users.writer(namespace, claim)
+    pod = users.writer(namespace, claim) if wanted else None
     if wanted is None or pod is None:
         return None
     container = wanted["container"] or pod["writers"][claim][0]
