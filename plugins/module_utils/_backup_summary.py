@@ -140,6 +140,8 @@ def backup(told: Mapping[str, Any]) -> dict[str, Any]:
             f"generation {item['generation'][:16]}", f"{item['files']} files, {_backup.size(item['bytes'])}",
             f"{item['changed_files']} changed, {_backup.size(item['copied_bytes'])} stored", f"{item['seconds']:.1f} s",
         ]  # fmt: skip
+        words += [f"from a snapshot ({item['snapshot']})"] if item["snapshot"] != "none" else []
+        words += [f"without a snapshot: {item['snapshot_reason']}"] if item["snapshot_reason"] else []
         words += [f"{item['vanished']} vanished meanwhile"] if item["vanished"] else []
         words += [f"removed {', '.join(one[:16] for one in item['removed'])}"] if item["removed"] else []
         for one in step.get("commands") or []:
