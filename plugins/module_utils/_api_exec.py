@@ -114,6 +114,6 @@ def _open(access: Access, path: str, connect: float) -> Any:
     options: dict[str, Any] = {"header": headers, "subprotocols": _PROTOCOLS, "timeout": connect}
     if configuration.proxy or configuration.proxy_headers:
         options = websocket_proxycare(options, configuration, url, {})
-    channel = websocket.WebSocket(sslopt=tls, skip_utf8_validation=True)
+    channel: Any = websocket.WebSocket(sslopt=tls, skip_utf8_validation=True)
     channel.connect(f"ws{url[len('http') :]}", **options)
     return channel

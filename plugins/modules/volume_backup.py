@@ -17,6 +17,7 @@ description:
     that is killed leaves all earlier generations as they are, and what it had copied is not copied again.
   - Owners (as numbers), modes, times, ACLs, extended attributes, hard links and sparse files are kept. What is mounted
     below a directory is not backed up. Neither is C(.clusterkit) in its root.
+  - The copy is made of the directory as it is, or of a snapshot of its file system (O(snapshot)).
   - One volume that fails does not stop the others. The module then fails with the results of all.
   - Files that vanish while they are copied are counted, and no fault. Files that cannot be read are one. The
     generation is kept and marked as incomplete then, and never counts as the last good one.

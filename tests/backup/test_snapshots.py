@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Backups from snapshots: what was written meanwhile is not in them, and nothing is left of them.
 
-btrfs is the real one. There is no device-mapper in every kernel that tests run on, so that the commands of LVM are
-stand-ins (tools.py's) that copy the frozen disk, as a snapshot shows it; disks, mounts and file systems are real.
+btrfs is the real one. Not every kernel that tests run on has device-mapper, so that the commands of LVM are stand-ins:
+they copy the disk while its file system is frozen, which is what a snapshot shows. Disks, mounts and file systems are
+real.
 """
 
 from __future__ import annotations
@@ -169,3 +170,116 @@ def test_where_there_can_be_none(world: World) -> None:
     checked = world.back_up(snapshot="lvm", check_mode=True)
     assert checked.items[0]["failed"]
     assert world.good()["snapshot_reason"] == ""
+
+
+# --- LVM ---------------------------------------------------------------------------------------------------
+
+GROUP = f"clusterkit-test-{os.getpid()}"
+TOOLS = {
+    "lvs": """
+row() {
+  printf '%s{"vg_name":"%s", "lv_name":"%s", "origin":"%s", "lv_layout":"linear", "lv_role":"%s", \
+"lv_size":"335544320", "lv_kernel_major":"%s", "lv_kernel_minor":"%s", "vg_free":"205520896", \
+"vg_extent_size":"4194304", \
+"lv_snapshot_invalid":"%s"}' "$1" "$GROUP" "$2" "$3" "$4" "$5" "$6" "$(cat "$STATE/invalid" 2>/dev/null)"
+}
+echo '{"report": [{"lv": ['
+row "" data "" public,origin $(mountpoint -d "$SHARE" | tr : ' ')
+for each in $(ls "/dev/$GROUP"); do row , "$each" data public,snapshot,thicksnapshot 253 9; done
+echo ']}]}'
+""",
+    "lvcreate": """
+[ "$*" = "--yes --snapshot --name $4 --addtag clusterkit.backup --size 33554432b $GROUP/data" ]
+sync -f "$SHARE"
+fsfreeze -f "$SHARE"
+cp --sparse=always "$STATE/image" "$STATE/$4"
+fsfreeze -u "$SHARE"
+ln -s "$(losetup --find --show "$STATE/$4")" "/dev/$GROUP/$4"
+""",
+    "lvremove": """
+[ "$1" = --yes ] && [ -L "/dev/$2" ]
+losetup --detach "$(readlink "/dev/$2")"
+rm "/dev/$2" "$STATE/${2#*/}"
+""",
+}
+
+
+@pytest.fixture(params=["xfs", "ext4"])
+def lvm(rsync_world: World, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    world = rsync_world
+    world.volume.rmdir()
+    disk(world, f"mkfs.{request.param}", "-q")
+    world.volume.mkdir()
+    tools = world.folder / "tools"
+    tools.mkdir()
+    for name, script in TOOLS.items():
+        (tools / name).write_text(f"#!/bin/bash -e\n{script}")
+        (tools / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+    for name, value in (("GROUP", GROUP), ("SHARE", world.share), ("STATE", world.folder)):
+        monkeypatch.setenv(name, str(value))
+    devices = Path("/dev") / GROUP
+    devices.mkdir()
+    yield world
+    subprocess.run(["umount", "--lazy", str(world.share)], check=True)
+    devices.rmdir()  # nothing is left in it
+
+
+def test_from_a_mounted_logical_volume(lvm: World, places: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = lvm
+    (world.volume / "a").write_text("good")
+    (world.volume / "sub").mkdir()
+    first = world.good()
+    writing(monkeypatch, world)
+    done = world.good(snapshot="lvm")
+    assert (done["snapshot"], done["changed_files"], done["files"]) == ("lvm", 0, first["files"])
+    assert sorted(one.name for one in Path(done["path"], "data").iterdir()) == ["a", "sub"]
+    assert Path(done["path"], "data/a").read_text() == "good"
+    assert names(places) == []
+    # Through a bind mount of a part.
+    elsewhere = world.folder / "elsewhere"
+    elsewhere.mkdir()
+    mount("--bind", world.volume, elsewhere)
+    items = [world.item(), world.item(name="pv-2", server_dir=str(elsewhere / "sub"))]
+    outcome = world.back_up(*items, snapshot="lvm")
+    assert (outcome.problems, [one["snapshot"] for one in outcome.items]) == ([], ["lvm", "lvm"])
+    subprocess.run(["umount", str(elsewhere)], check=True)
+
+
+def test_what_a_killed_run_has_left_of_lvm_is_removed(lvm: World, places: Path) -> None:
+    world = lvm
+    (world.volume / "a").write_text("good")
+
+    def hang() -> Outcome:
+        _backup_run._back_up_one = lambda *_given, **_more: time.sleep(60)  # type: ignore[assignment,return-value]
+        return world.back_up(snapshot="lvm")
+
+    child = forked(hang)
+    deadline = time.monotonic() + 60
+    while not any(os.path.ismount(path) for path in places.glob("clusterkit-backup-*")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    world.good(snapshot="lvm")
+    assert (names(places), names(Path("/dev") / GROUP)) == ([], [])
+
+
+def test_a_snapshot_that_has_become_full_is_named(lvm: World) -> None:
+    world = lvm
+    (world.volume / "a").write_text("good")
+    (world.folder / "invalid").write_text("snapshot invalid")
+    outcome = world.back_up(snapshot="auto")
+    assert any("had become full at 32.0 MiB" in one for one in outcome.problems)
+
+
+def test_a_snapshot_that_fails_half_way_leaves_nothing(lvm: World, places: Path) -> None:
+    world = lvm
+    failing = world.folder / "tools/mount"
+    failing.write_text("#!/bin/bash\necho cannot >&2\nexit 32\n")
+    failing.chmod(0o755)
+    outcome = world.back_up(snapshot="auto")
+    (problem,) = outcome.problems
+    assert f"logical volume {GROUP}/data: " in problem or "mount --types" in problem
+    assert outcome.items[0]["generation"] == ""
+    assert (names(places), names(Path("/dev") / GROUP)) == ([], [])

@@ -130,7 +130,7 @@ def result(**more: Any) -> dict[str, Any]:
     item = {
         "namespace": "shop", "name": "pv-data", "server_dir": "/srv/data", "failed": False, "msg": "",
         "generation": "20260301T000000Z", "files": 3, "bytes": 2048, "changed_files": 1, "copied_bytes": 1024,
-        "vanished": 0, "removed": [], "seconds": 1.25, **more,
+        "vanished": 0, "snapshot": "none", "snapshot_reason": "", "removed": [], "seconds": 1.25, **more,
     }  # fmt: skip
     return {"nfs1": {"volumes": [item]}}
 
