@@ -34,11 +34,12 @@ def run_for(handler: BaseHTTPRequestHandler, *, tells: bool = True) -> None:
     handler.end_headers()
     handler.wfile.flush()
     argv = parse_qs(urlsplit(handler.path).query)["command"]
+    output: list[tuple[int, bytes]] = []
     try:
         done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False)
-        output, status = ((1, done.stdout), (2, done.stderr)), _status(done.returncode)
+        output, status = [(1, done.stdout), (2, done.stderr)], _status(done.returncode)
     except OSError as error:
-        output, status = (), {"status": "Failure", "reason": "InternalError", "message": str(error)}
+        status = {"status": "Failure", "reason": "InternalError", "message": str(error)}
     # Who has waited long enough is gone.
     with suppress(OSError):
         for channel, data in output:
