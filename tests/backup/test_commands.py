@@ -112,7 +112,7 @@ def test_what_a_killed_run_owes_is_run_by_the_next(database: Database) -> None:
             [*argv, json.dumps(slow)], env=environment(), stdout=subprocess.DEVNULL, start_new_session=True
         )
         folder = site.repository / "shop/pv-odd/.partial"
-        site.cluster.wait(folder.exists, 120)
+        site.cluster.wait(folder.exists, 300)
         os.killpg(child.pid, signal.SIGKILL)
         child.wait()
         end_copies(folder)

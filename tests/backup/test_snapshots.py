@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from ansible_collections.clusterkit.storage.plugins.module_utils import _backup_run, _snapshots
 from ansible_collections.clusterkit.storage.plugins.module_utils._backup_run import Outcome
+from ansible_collections.clusterkit.storage.plugins.module_utils._snapshot_btrfs import Btrfs
 
 from .world import World, difference, forked, mount, names, odd_tree, picture
 
@@ -59,7 +60,7 @@ def writing(monkeypatch: pytest.MonkeyPatch, world: World) -> list[list[str]]:
     copy = _backup_run._back_up_one
 
     def back_up_one(*given: Any, **more: Any) -> Any:
-        seen.append(names(world.share))
+        seen.append(list(names(world.share)))
         (world.volume / "late").write_text("too late")
         (world.volume / "a").write_text("torn")
         return copy(*given, **more)
@@ -125,8 +126,13 @@ def test_one_snapshot_for_all_volumes_of_a_subvolume(btrfs: World, monkeypatch: 
     subvolume(world.share / "v4")
     items.append(world.item(name="pv-4", server_dir=str(world.share / "v4")))
     made: list[str] = []
-    make = _snapshots.Btrfs.make
-    monkeypatch.setattr(_snapshots.Btrfs, "make", lambda self, name: (made.append(self.path), make(self, name))[1])
+    make = Btrfs.make
+
+    def noted(self: Btrfs, name: str) -> None:
+        made.append(self.path)
+        make(self, name)
+
+    monkeypatch.setattr(Btrfs, "make", noted)
     outcome = world.back_up(*items, snapshot="btrfs", parallel=4)
     assert outcome.problems == []
     assert made == [str(world.share), str(world.share / "v4")]
@@ -138,7 +144,7 @@ def test_what_a_killed_run_has_left_is_removed_and_what_lives_is_not(btrfs: Worl
     folder = world.share / ".clusterkit/snapshots"
 
     def hang() -> Outcome:
-        _backup_run._back_up_one = lambda *_given, **_more: time.sleep(60)  # type: ignore[assignment,return-value]
+        _backup_run._back_up_one = lambda *_given, **_more: time.sleep(60)  # type: ignore[assignment]
         return world.back_up(snapshot="btrfs")
 
     child = forked(hang)
@@ -251,7 +257,7 @@ def test_what_a_killed_run_has_left_of_lvm_is_removed(lvm: World, places: Path) 
     (world.volume / "a").write_text("good")
 
     def hang() -> Outcome:
-        _backup_run._back_up_one = lambda *_given, **_more: time.sleep(60)  # type: ignore[assignment,return-value]
+        _backup_run._back_up_one = lambda *_given, **_more: time.sleep(60)  # type: ignore[assignment]
         return world.back_up(snapshot="lvm")
 
     child = forked(hang)
