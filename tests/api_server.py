@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A small Kubernetes API on the loopback, for tests that need its rules and not a cluster.
 
-What it keeps of the real one: resourceVersion and uid as preconditions (409), 404, creation, finalizers, merge patches,
-the status subresource, dry runs, lists in pages that expire (410), selectors, watches with bookmarks that expire, and
-the checks of growing claims. What it does to requests on demand is what networks and busy servers do. Controllers are
-functions of the test.
+Commands of pods run on this machine. What it keeps of the real one: resourceVersion and uid as preconditions (409),
+404, creation, finalizers, merge patches, the status subresource, dry runs, lists in pages that expire (410),
+selectors, watches with bookmarks that expire, and the checks of growing claims. What it does to requests on demand is
+what networks and busy servers do. Controllers are functions of the test.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from ansible_collections.clusterkit.storage.plugins.module_utils import _quantit
 from ansible_collections.clusterkit.storage.plugins.module_utils._api import Api, Patience
 from ansible_collections.clusterkit.storage.plugins.module_utils._api_access import Access
 from ansible_collections.clusterkit.storage.plugins.module_utils._api_module import API_ARGUMENTS
+from ansible_collections.clusterkit.storage.tests.exec_server import run_for
 from ansible_collections.clusterkit.storage.tests.merge_patch import merged
 from kubernetes.client import Configuration
 
@@ -44,6 +45,7 @@ _REFUSALS: dict[str, tuple[int, str]] = {
     "forbidden": (403, "RBAC says no"),
     "conflict": (409, "the object has been modified"),
 }
+_EXEC = re.compile(r"/api/v1/namespaces/([^/]+)/pods/([^/]+)/exec")
 _PATH = re.compile(r"(?:/api/v1|/apis/[^/]+/[^/]+)(?:/namespaces/([^/]+)(?=/))?/([^/]+)(?:/([^/]+)(?:/(status))?)?")
 _STATUS_OF_ITS_OWN = ("persistentvolumes", "persistentvolumeclaims")
 
@@ -86,6 +88,7 @@ class Cluster:
             self.effects: list[Effect] = []
             self.deleted: list[Key] = []  # that were asked to go, and may
             self.asked: list[str] = []  # "METHOD /path?query"
+            self.headers: list[Mapping[str, Any]] = []  # of requests to run a command
             # To be replaced by tests. What happens to a request; what others do before a patch is judged; what
             # controllers make of each change.
             self.fate: Callable[[str, str], str] = lambda _method, _path: ""
@@ -328,6 +331,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         try:
+            if _EXEC.fullmatch(urlsplit(self.path).path):
+                self._run_command(tells=fate != "lost")
+                return
             status, answer = 200, self._carry_out(json.loads(data) if data else {})
         except RefusedError as refusal:
             status, answer = refusal.status, {"kind": "Status", "code": refusal.status, "message": refusal.message}
@@ -362,6 +368,15 @@ class _Handler(BaseHTTPRequestHandler):
             self._stream(self.cluster.watch(resource, namespace, query))
             return None
         return self.cluster.list_page(resource, namespace, query)
+
+    def _run_command(self, *, tells: bool) -> None:
+        place = urlsplit(self.path)
+        namespace, name = place.path.split("/")[4:7:2]
+        containers = self.cluster.read("pods", namespace, name)["spec"]["containers"]
+        if parse_qs(place.query)["container"][0] not in [one["name"] for one in containers]:
+            raise RefusedError(400, "container is not valid for pod")
+        self.cluster.headers.append({key: self.headers.get_all(key) for key in self.headers})
+        run_for(self, tells=tells)
 
     def _stream(self, events: Iterator[Thing]) -> None:
         self.send_response(200)

@@ -12,6 +12,7 @@ class FilterModule:
     def filters(self) -> dict[str, Any]:
         return {
             "backup_claims": _backup_summary.claims,
+            "backup_commands": _backup_summary.commands,
             "backup_left": _backup_summary.left,
             "backup_ready": _backup_summary.ready,
             "backup_summary": _backup_summary.backup,

@@ -13,12 +13,13 @@ import json
 import random
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.pool import ThreadPool
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
+from ansible_collections.clusterkit.storage.plugins.module_utils import _api_exec
 from ansible_collections.clusterkit.storage.plugins.module_utils._api_access import WORKERS, Access
 from ansible_collections.clusterkit.storage.plugins.module_utils._api_answers import (
     Response,
@@ -154,6 +155,29 @@ class Api:
             raise _refusal({"POST": "create"}.get(method, method.lower()), path, response)
         text: str = response.data.decode("utf-8", "replace")
         return text
+
+    def command(self, path: str, container: str, argv: Sequence[str], seconds: float, *, again: bool = False) -> str:
+        """Run a command in a container of the pod at C(path); why it has failed, "" if it ended well.
+
+        Nothing is run in check mode. C(again): it may be begun once more when the API does not answer.
+        """
+        if self.dry_run:
+            return ""
+        began, pause, path = time.monotonic(), _FIRST_PAUSE, f"{path}/exec"
+        while True:
+            try:
+                return _api_exec.run(
+                    self._access, path, container, argv, connect=self._patience.request, seconds=seconds
+                )
+            except _api_exec.RefusedError as error:
+                refused, failure = error.response.status not in _RETRIED, _refusal("get", path, error.response)
+            except OSError as error:
+                refused = is_certificate_error(error)
+                failure = ApiError(f"get {resource_of(path)}: {self._clean(error)}")
+            if refused or not again or time.monotonic() - began + pause > self._patience.retry:
+                raise failure
+            self._sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
 
     def delete(
         self, path: str, uid: str, *, resource_version: str | None = None, grace_period: int | None = None

@@ -30,6 +30,7 @@ class Access:
     host: str
     pool: Any
     headers: Callable[[], Any]
+    configuration: Any = None
 
     @classmethod
     def of(cls, configuration: Any, headers: Mapping[str, Sequence[str]], secrets: set[str]) -> Access:
@@ -45,8 +46,8 @@ class Access:
 
         manager, host = RESTClientObject(configuration).pool_manager, configuration.host.rstrip("/")
         if isinstance(manager, urllib3.ProxyManager):
-            return cls(host, manager, all_headers)
-        return cls(urlsplit(host).path, _Host(manager.connection_from_url(host)), all_headers)
+            return cls(host, manager, all_headers, configuration)
+        return cls(urlsplit(host).path, _Host(manager.connection_from_url(host)), all_headers, configuration)
 
 
 class _Host:

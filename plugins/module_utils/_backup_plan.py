@@ -19,13 +19,25 @@ ARGUMENTS: dict[str, Any] = {
     "claims": {"type": "list", "elements": "str", "default": []},
     "claim_labels": {"type": "dict", "default": {}},
     "scale": {"type": "bool", "default": False},
+    "commands": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "claim": {"type": "str", "required": True},
+            "container": {"type": "str"},
+            "before": {"type": "list", "elements": "str", "default": []},
+            "after": {"type": "list", "elements": "str", "default": []},
+            "timeout": {"type": "int", "default": 60},
+        },
+    },
 }
 
 Item = dict[str, Any]
 
 
 def plan(listing: Listing, given: Mapping[str, Any], host: str) -> dict[str, Any]:
-    """Raises ValueError when nothing says which volumes are meant."""
+    """Raises ValueError when nothing says which volumes are meant, or commands make no sense."""
     del host  # each step has its own
     claims, labels = given["claims"], given["claim_labels"]
     if listing.complete and not claims and not labels:
@@ -33,6 +45,9 @@ def plan(listing: Listing, given: Mapping[str, Any], host: str) -> dict[str, Any
             "the listing is of all volumes, and no selection never means all; give pv_info a selection, or names: "
             '["*"] if all are meant'
         )
+    problems = command_problems(given["commands"])
+    if problems:
+        raise ValueError("; ".join(problems))
     users = Users(listing.pods, listing.workloads)
     objects = Objects(listing.objects)
     steps, refusals, found = [], [], set()
@@ -57,11 +72,23 @@ def plan(listing: Listing, given: Mapping[str, Any], host: str) -> dict[str, Any
         "backup",
         cluster_uid=listing.cluster_uid,
         listed_at=listing.listed_at,
-        request={name: given[name] for name in ("claims", "claim_labels", "scale")},
+        request={name: given[name] for name in ("claims", "claim_labels", "scale", "commands")},
         steps=steps,
         refusals=refusals,
         unchanged=0,
     )
+
+
+def command_problems(commands: Sequence[Mapping[str, Any]]) -> list[str]:
+    found = []
+    for number, one in enumerate(commands):
+        if "/" not in one["claim"]:
+            found.append(f"commands[{number}].claim: {one['claim']!r} is not of the form namespace/name")
+        if not one["before"] and not one["after"]:
+            found.append(f"commands[{number}]: says neither before nor after; expected a command, as a list of words")
+        if one["timeout"] < 1:
+            found.append(f"commands[{number}].timeout: {one['timeout']} is less than 1")
+    return found
 
 
 class Objects:
@@ -115,8 +142,15 @@ def _decide(volume: Volume, objects: Objects, users: Users, given: Mapping[str, 
         if problem:
             return problem
     pods = users.pods(namespace, claim)
+    # Who is stopped runs no command; all others that mount it have led to a refusal.
+    command = None if given["scale"] else _command(volume, users, given["commands"])
+    if isinstance(command, str):
+        return command
     stopped = [f"{one['kind']} {one['name']}" for one in workloads]
     what = f"{', '.join(stopped)} stopped meanwhile" if stopped else "as it is, in use" if pods else "nobody uses it"
+    if command:
+        when = " and ".join(name for name in ("before", "after") if command[name])
+        what = f"commands {when} in pod {command['pod']}, container {command['container']}"
     return {
         "item": _item(volume),
         "host": place.host,
@@ -132,4 +166,24 @@ def _decide(volume: Volume, objects: Objects, users: Users, given: Mapping[str, 
             "objects": objects.of(volume),
         },
         "workloads": workloads,
+        "commands": [command] if command else [],
+    }
+
+
+def _command(volume: Volume, users: Users, commands: Sequence[Mapping[str, Any]]) -> Item | str | None:
+    """What is run for a volume, and where; why that is not possible; None where nothing is wanted or nobody writes."""
+    wanted = next((one for one in commands if volume.claim and fnmatchcase(volume.claim_name, one["claim"])), None)
+    namespace, claim = volume.claim[:2] if volume.claim else ("", "")
+    pod = users.writer(namespace, claim) if wanted else None
+    if wanted is None or pod is None:
+        return None
+    container = wanted["container"] or pod["writers"][claim][0]
+    if container not in pod["containers"]:
+        return f"pod {namespace}/{pod['name']} has no container {container!r} in which to run a command"
+    return {
+        "namespace": namespace,
+        "pod": pod["name"],
+        "uid": pod["uid"],
+        "container": container,
+        **{name: wanted[name] for name in ("before", "after", "timeout")},
     }

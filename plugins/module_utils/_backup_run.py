@@ -25,7 +25,7 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._backup import 
 from ansible_collections.clusterkit.storage.plugins.module_utils._backup_restic import Restic
 from ansible_collections.clusterkit.storage.plugins.module_utils._backup_rsync import Rsync
 from ansible_collections.clusterkit.storage.plugins.module_utils._backup_settings import Result, Settings
-from ansible_collections.clusterkit.storage.plugins.module_utils._beneath import NotBeneath, open_root
+from ansible_collections.clusterkit.storage.plugins.module_utils._snapshots import NONE, Snapshots, opened
 
 Engine = Union[Restic, Rsync]
 Item = dict[str, Any]
@@ -147,10 +147,14 @@ def back_up(
             outcome.diff["after"] += f"{where}: repository of {settings.engine}\n"
     outcome.more = {"created": created}
     missing = created and check_mode
-    with ThreadPoolExecutor(max_workers=settings.parallel) as pool:
+    snapshots = Snapshots(settings.snapshot, settings.snapshot_size)
+    with snapshots.of(volumes, dry=check_mode), ThreadPoolExecutor(max_workers=settings.parallel) as pool:
         outcome.items = list(
-            pool.map(lambda volume: _back_up_one(volume, engine, log, missing=missing, dry=check_mode), volumes)
+            pool.map(
+                lambda volume: _back_up_one(volume, engine, log, snapshots, missing=missing, dry=check_mode), volumes
+            )
         )
+    outcome.problems += snapshots.problems
     if retention is not None and not missing:
         _apply_retention(engine, outcome, retention, check_mode=check_mode)
     for item in outcome.items:
@@ -164,13 +168,16 @@ def back_up(
     return outcome
 
 
-def _back_up_one(volume: Volume, engine: Engine, log: ProgressLog, *, missing: bool, dry: bool) -> Item:
+def _back_up_one(
+    volume: Volume, engine: Engine, log: ProgressLog, snapshots: Snapshots, *, missing: bool, dry: bool
+) -> Item:
     began = time.monotonic()
-    result, problem = Result(), ""
+    result, problem, snapshot, reason = Result(), "", NONE, ""
     try:
-        with opened(volume.server_dir) as source:
+        with snapshots.source(volume) as source:
+            snapshot, reason = source.snapshot, source.reason
             if not missing:
-                result = engine.back_up(volume, source, log.of(volume.key), dry=dry)
+                result = engine.back_up(volume, source.descriptor, log.of(volume.key), dry=dry)
         problem = "; ".join(result.problems)
     except BackupError as error:
         problem = str(error)
@@ -181,6 +188,8 @@ def _back_up_one(volume: Volume, engine: Engine, log: ProgressLog, *, missing: b
         "namespace": volume.namespace,
         "claim": volume.claim,
         "server_dir": volume.server_dir,
+        "snapshot": snapshot,
+        "snapshot_reason": reason,
         "changed": made and (dry is False or not problem),
         "failed": bool(problem),
         "generation": "" if dry else result.generation,
@@ -203,21 +212,6 @@ def _back_up_one(volume: Volume, engine: Engine, log: ProgressLog, *, missing: b
             f"{_backup.size(result.bytes)}, {result.changed} changed, {_backup.duration(seconds)}"
         )
     return item
-
-
-@contextlib.contextmanager
-def opened(directory: str) -> Iterator[int]:
-    """Open a directory without following links. Raises BackupError."""
-    try:
-        descriptor = open_root(directory)
-    except NotBeneath as error:
-        raise BackupError(str(error)) from error
-    except OSError as error:
-        raise BackupError(f"{error.filename or directory}: {error.strerror}") from error
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 def _apply_retention(engine: Engine, outcome: Outcome, retention: Mapping[str, Any], *, check_mode: bool) -> None:

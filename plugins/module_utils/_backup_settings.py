@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.clusterkit.storage.plugins.module_utils import _snapshot_lvm, _snapshots
+
 ENGINES = ("restic", "rsync")
 PASSWORDS = ("password", "password_file", "password_command")
 
@@ -55,6 +57,8 @@ class Settings:
     progress_interval: int = 10
     parallel: int = 1
     checksum: bool = False
+    snapshot: str = _snapshots.NONE
+    snapshot_size: str = "10%"
 
     @property
     def bandwidth_of_one(self) -> int:
@@ -83,6 +87,9 @@ class Settings:
         for name, least in (("bandwidth", 0), ("progress_interval", 1), ("parallel", 1)):
             if getattr(self, name) < least:
                 found.append(f"{name}: {getattr(self, name)} is less than {least}")
+        problem = _snapshot_lvm.size_problem(self.snapshot_size)
+        if problem:
+            found.append(f"snapshot_size: {problem}")
         if not 0 <= self.nice <= 19:
             found.append(f"nice: {self.nice} is not a number from 0 to 19")
         return found

@@ -7,9 +7,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.clusterkit.storage.plugins.module_utils import _backup, _pv_restore
+from ansible_collections.clusterkit.storage.plugins.module_utils import _backup, _pod_exec, _pv_restore
 
 Item = dict[str, Any]
+_FAILED = ("failed", "lost")
 
 
 # --- parts of a plan ---------------------------------------------------------------------------------------
@@ -35,6 +36,14 @@ def workloads(plan: Mapping[str, Any]) -> list[Item]:
     return found
 
 
+def commands(plan: Mapping[str, Any]) -> list[Item]:
+    """What is run in pods, each once: a pod may mount several volumes."""
+    found: list[Item] = []
+    for step in plan["steps"]:
+        found += [one for one in step.get("commands") or [] if one not in found]
+    return found
+
+
 def claims(plan: Mapping[str, Any]) -> list[Item]:
     """Which claims nobody may mount any more once the workloads are stopped."""
     found = [_claim(step) for step in plan["steps"] if step["workloads"]]
@@ -42,7 +51,7 @@ def claims(plan: Mapping[str, Any]) -> list[Item]:
 
 
 def ready(plan: Mapping[str, Any], told: Mapping[str, Any]) -> list[str]:
-    """Ids of the steps that may go on, by what workload_scale (C(stopped)) and pv_restore (C(checked)) told."""
+    """Ids of the steps that may go on, by what workload_scale (C(stopped)), pod_exec (C(begun)) and others told."""
     reasons = _reasons(plan, told)
     return [one["id"] for one in plan["steps"] if one["id"] not in reasons]
 
@@ -73,6 +82,12 @@ def _reasons(plan: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, str]
                   if _workload(one) not in known]  # fmt: skip
         if step["workloads"] and pods:
             words.append(f"{', '.join(pods[:3])} did not end in time")
+        for one in step.get("commands") or []:
+            begun = _told_of(one, told.get("begun"))
+            if begun is None:
+                words.append(f"{_pod_exec.title(one)}: no command was run: {_message(told.get('begun'))}")
+            elif begun["state"] in _FAILED:
+                words.append(f"{_pod_exec.title(one)}: {begun['reason']}")
         if words:
             found[step["id"]] = words[0]
     if "checked" in told:
@@ -82,6 +97,15 @@ def _reasons(plan: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, str]
             if state["state"] != "ready":
                 found.setdefault(step["id"], f"{state['reason']} ({state['state']})")
     return found
+
+
+def _told_of(command: Mapping[str, Any], told: Mapping[str, Any] | None) -> Item | None:
+    """What pod_exec told of a command."""
+    return next((one for one in (told or {}).get("commands") or [] if _pod_exec.is_same(one, command)), None)
+
+
+def _message(told: Mapping[str, Any] | None) -> str:
+    return str((told or {}).get("msg") or "no answer of the API")
 
 
 def _workload(one: Mapping[str, Any]) -> str:
@@ -103,18 +127,28 @@ def _found(plan: Mapping[str, Any], hosts: Mapping[str, Any]) -> dict[str, Item]
 
 
 def backup(told: Mapping[str, Any]) -> dict[str, Any]:
-    """All lines, those that are wrong, and a result for each step, of C(plan, stopped, started, hosts, check_mode)."""
+    """All lines, those that are wrong, and a result for each step.
+
+    Of C(plan, stopped, started, begun, ended, hosts, check_mode).
+    """
     said = _Said(told)
 
-    def words(_step: Mapping[str, Any], item: Mapping[str, Any]) -> str:
+    def words(step: Mapping[str, Any], item: Mapping[str, Any]) -> str:
         if told["check_mode"]:
             return f"would copy {_backup.size(item['copied_bytes'])} of {item['files']} files"
         words = [
             f"generation {item['generation'][:16]}", f"{item['files']} files, {_backup.size(item['bytes'])}",
             f"{item['changed_files']} changed, {_backup.size(item['copied_bytes'])} stored", f"{item['seconds']:.1f} s",
         ]  # fmt: skip
+        words += [f"from a snapshot ({item['snapshot']})"] if item["snapshot"] != "none" else []
+        words += [f"without a snapshot: {item['snapshot_reason']}"] if item["snapshot_reason"] else []
         words += [f"{item['vanished']} vanished meanwhile"] if item["vanished"] else []
         words += [f"removed {', '.join(one[:16] for one in item['removed'])}"] if item["removed"] else []
+        for one in step.get("commands") or []:
+            ended = _told_of(one, told.get("ended"))
+            if ended and ended["state"] == "lost":
+                raise _Wrong(f"{', '.join(words)}; but what was prepared in {_pod_exec.title(one)} did not last: "
+                             f"{ended['reason']}")  # fmt: skip
         return ", ".join(words)
 
     for step in told["plan"]["steps"]:
@@ -126,6 +160,7 @@ def backup(told: Mapping[str, Any]) -> dict[str, Any]:
             if not any(one and one in problem for one in known) and result.get("volumes"):
                 said.bad(f"{host}: {problem}")
     said.workloads(told)
+    said.commands(told)
     return said.result()
 
 
@@ -213,6 +248,22 @@ class _Said:
             else:
                 self._lines.append(f"{name}: {back['state']}{': ' + back['reason'] if back['reason'] else ''}")
 
+    def commands(self, told: Mapping[str, Any]) -> None:
+        """Those that were begun; why one was not is said of its volumes, and so is what was lost."""
+        for one in commands(told["plan"]):
+            begun, ended = _told_of(one, told.get("begun")), _told_of(one, told.get("ended"))
+            if begun is None or (begun["state"] in _FAILED and (ended or begun)["state"] != "failed"):
+                continue
+            name = _pod_exec.title(one)
+            if one["after"] and (ended is None or ended["state"] == "failed"):
+                why = ended["reason"] if ended else _message(told.get("ended"))
+                self.bad(f"{name}: is owed its command after: {why}")
+            elif begun["state"] not in _FAILED and (ended or {}).get("state") != "lost":
+                when = " and ".join(each for each in ("before", "after") if one[each])
+                verb = "would be run" if self._check_mode else "were run"
+                again = "; an earlier run had left its own" if begun.get("taken_over") else ""
+                self._lines.append(f"{name}: commands {when} {verb}{again}")
+
     def result(self) -> dict[str, Any]:
         for one in self._refusals:
             self.bad(f"{one['item']}: {one['reason']}")
@@ -220,11 +271,17 @@ class _Said:
 
 
 def left(found: Iterable[Mapping[str, Any]], mine: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Lines about workloads that a run has stopped, nobody has started since, and this run does not deal with."""
-    dealt_with = {_workload(one) for one in mine}
+    """Lines about workloads that a run has stopped, or commands that it owes, and this run does not deal with."""
+    dealt_with = {_name(one) for one in mine}
     return [
-        f"{_workload(one)}: has been stopped since {one['stopped']['at']} by run {one['stopped']['run']}, and had "
+        f"{_name(one)}: is owed a command since {one['at']} by run {one['run']}: {' '.join(one['after'])}"
+        if "pod" in one
+        else f"{_workload(one)}: has been stopped since {one['stopped']['at']} by run {one['stopped']['run']}, and had "
         f"{one['stopped']['replicas']} replicas"
         for one in found
-        if _workload(one) not in dealt_with
+        if _name(one) not in dealt_with
     ]
+
+
+def _name(one: Mapping[str, Any]) -> str:
+    return _pod_exec.title(one) if "pod" in one else _workload(one)

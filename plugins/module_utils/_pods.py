@@ -87,6 +87,26 @@ def claims_of(spec: Mapping[str, Any], pod: str = "") -> list[str]:
     return found
 
 
+def writers_of(spec: Mapping[str, Any], pod: str) -> dict[str, list[str]]:
+    """By claim, the names of the containers of a pod that mount it and may write to it."""
+    claims: dict[str, list[str]] = {}
+    for volume in spec.get("volumes") or []:
+        if (volume.get("persistentVolumeClaim") or {}).get("readOnly"):
+            continue
+        for claim in claims_of({"volumes": [volume]}, pod):
+            claims.setdefault(claim, []).append(volume["name"])
+    found = {}
+    for claim, volumes in claims.items():
+        names = [
+            str(one["name"])
+            for one in spec.get("containers") or []
+            if any(each["name"] in volumes and not each.get("readOnly") for each in one.get("volumeMounts") or [])
+        ]
+        if names:
+            found[claim] = names
+    return found
+
+
 def _volume(
     volume: Mapping[str, Any], namespace: str, pod: str, claims: Mapping[tuple[str, str], str]
 ) -> dict[str, str] | None:

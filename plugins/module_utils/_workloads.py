@@ -59,6 +59,11 @@ def user_record(item: Mapping[str, Any]) -> Record | None:
         "name": metadata["name"],
         "claims": claims,
         "owner": {"kind": kind, "name": owner} if kind else None,
+        "uid": metadata["uid"],
+        "running": (item.get("status") or {}).get("phase") == "Running",
+        "deleting": metadata.get("deletionTimestamp"),
+        "containers": [one["name"] for one in item["spec"].get("containers") or []],
+        "writers": _pods.writers_of(item["spec"], metadata["name"]),
     }
 
 
@@ -99,6 +104,14 @@ class Users:
 
     def pods(self, namespace: str, claim: str) -> list[str]:
         return [_pods.name_of(one) for one in self._of(namespace, claim)]
+
+    def writer(self, namespace: str, claim: str) -> Record | None:
+        """The running pod in which commands for a claim are run: the first by name of those that may write to it.
+
+        One that is about to end comes last.
+        """
+        writing = [one for one in self._of(namespace, claim) if one["running"] and claim in one["writers"]]
+        return min(writing, key=lambda one: (bool(one["deleting"]), one["name"]), default=None)
 
     def to_stop(self, namespace: str, claim: str) -> tuple[list[Record], str]:
         """The workloads to stop so that nobody mounts the claim, and why that is not possible, if it is not."""

@@ -229,6 +229,35 @@ options:
             pods mount is refused then.
         type: bool
         default: false
+      commands:
+        description:
+          - Commands that are run in a pod before volumes are copied, and after it. A volume gets the first entry that
+            fits its claim, and only if a pod runs that may write to it; with O(backup.scale) none does.
+        type: list
+        elements: dict
+        default: []
+        suboptions:
+          claim:
+            description: Claim as V(namespace/name), or a pattern.
+            type: str
+            required: true
+          container:
+            description: Name of the container. By default the first one of the pod that may write to the claim.
+            type: str
+          before:
+            description: Command before, as a list of words. No shell reads them.
+            type: list
+            elements: str
+            default: []
+          after:
+            description: Command after, as a list of words.
+            type: list
+            elements: str
+            default: []
+          timeout:
+            description: Seconds that each of them may take.
+            type: int
+            default: 60
   restore:
     description:
       - For V(restore), what is wanted.

@@ -17,6 +17,7 @@ description:
     that is killed leaves all earlier generations as they are, and what it had copied is not copied again.
   - Owners (as numbers), modes, times, ACLs, extended attributes, hard links and sparse files are kept. What is mounted
     below a directory is not backed up. Neither is C(.clusterkit) in its root.
+  - The copy is made of the directory as it is, or of a snapshot of its file system (O(snapshot)).
   - One volume that fails does not stop the others. The module then fails with the results of all.
   - Files that vanish while they are copied are counted, and no fault. Files that cannot be read are one. The
     generation is kept and marked as incomplete then, and never counts as the last good one.
@@ -85,6 +86,27 @@ options:
         O(engine=rsync).
     type: bool
     default: false
+  snapshot:
+    description:
+      - Whether the file systems that the directories lie on are held in read-only snapshots, from which is copied. They
+        are made before the first copy and removed after the last, also after a failure. What a killed run has left is
+        removed by the next one that makes a snapshot of the same file system.
+      - V(none) copies the directories as they are.
+      - V(lvm) is for XFS, ext4 and ext3 on a logical volume, thick or thin; needs C(lvs), C(lvcreate) and C(lvremove).
+      - V(btrfs) is for directories in a subvolume whose root is mounted.
+      - V(auto) takes what fits, and copies a directory as it is where neither can be had. RV(volumes[].snapshot_reason)
+        says so then. With the others such a volume fails.
+      - In check mode no snapshot is made.
+    type: str
+    choices: [none, auto, lvm, btrfs]
+    default: none
+  snapshot_size:
+    description:
+      - Room for what is changed while a snapshot of a thick logical volume is there, as percent of that, or as a
+        quantity such as V(20Gi). A volume group that has not as much free is as one that can make no snapshot.
+      - A snapshot that becomes full cannot be read any more, and the copies from it are incomplete.
+    type: str
+    default: 10%
   retention:
     description:
       - Which older generations are kept. Without it none is ever removed.
@@ -170,6 +192,12 @@ volumes:
     server_dir:
       description: Its directory.
       type: str
+    snapshot:
+      description: "From what kind of snapshot it was copied: V(none), V(lvm) or V(btrfs)."
+      type: str
+    snapshot_reason:
+      description: Why it was copied as it is, although O(snapshot=auto).
+      type: str
     changed:
       description: Whether a generation was, or would be, made.
       type: bool
@@ -225,7 +253,12 @@ problems:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.clusterkit.storage.plugins.module_utils import _backup, _backup_run, _backup_settings
+from ansible_collections.clusterkit.storage.plugins.module_utils import (
+    _backup,
+    _backup_run,
+    _backup_settings,
+    _snapshots,
+)
 
 ARGUMENT_SPEC = {
     **_backup_settings.REPOSITORY_ARGUMENTS,
@@ -243,6 +276,8 @@ ARGUMENT_SPEC = {
     },
     "create": {"type": "bool", "default": False},
     "checksum": {"type": "bool", "default": False},
+    "snapshot": {"type": "str", "choices": list(_snapshots.KINDS), "default": _snapshots.NONE},
+    "snapshot_size": {"type": "str", "default": "10%"},
     "retention": {"type": "dict", "options": {name: {"type": "int"} for name in _backup.KEEP}},
 }
 

@@ -18,10 +18,10 @@ import pytest
 import yaml
 
 from ..integration.cluster.cluster import BIN, Cluster, environment
-from ..integration.cluster.conftest import cluster, empty
+from ..integration.cluster.conftest import cluster, empty, node
 from .world import PASSWORD, difference, mount, names, odd_tree, picture
 
-__all__ = ["cluster", "empty"]
+__all__ = ["cluster", "empty", "node"]
 
 BACKUP, RESTORE, VERIFY = (f"clusterkit.storage.{name}" for name in ("backup", "restore", "backup_verify"))
 DEPLOYMENTS = "/apis/apps/v1/namespaces/shop/deployments"

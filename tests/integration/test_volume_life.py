@@ -47,8 +47,9 @@ class Objects:
     def phase(self, volume: str) -> str:
         return str(self.request("GET", f"{VOLUMES}/{volume}")["status"]["phase"])
 
-    def start(self, name: str, claim: str, script: str) -> None:
+    def start(self, name: str, claim: str, script: str, **more: str) -> None:
         spec = {
+            **more,
             "restartPolicy": "Never",
             "terminationGracePeriodSeconds": 0,
             "containers": [

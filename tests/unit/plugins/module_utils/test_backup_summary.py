@@ -27,7 +27,8 @@ def copied(number: int, **more: Any) -> dict[str, Any]:
     return {
         "namespace": "shop", "name": f"pv-{number}", "server_dir": f"/srv/pv-{number}", "failed": False, "msg": "",
         "generation": "20260301T000000Z", "files": 3, "bytes": 2048, "changed_files": 1, "copied_bytes": 1024,
-        "vanished": 0, "removed": [], "seconds": 1.25, "quarantined": "", **more,
+        "vanished": 0, "snapshot": "none", "snapshot_reason": "", "removed": [], "seconds": 1.25,
+        "quarantined": "", **more,
     }  # fmt: skip
 
 
@@ -55,6 +56,11 @@ def test_a_line_for_each_volume_of_a_backup() -> None:
     ]
     assert told["wrong"] == ["shop/data-2: disk is full", "x: is no NFS volume"]
     assert [one["state"] for one in told["results"]] == ["done", "failed", "done"]
+    for more, words in (
+        ({"snapshot": "lvm"}, "from a snapshot (lvm)"),
+        ({"snapshot_reason": "/srv is neither"}, "without a snapshot: /srv is neither"),
+    ):
+        assert backup(plan(step(1)), copied(1, **more))["lines"][0].endswith(f"1.2 s, {words}")
     (line,) = backup(plan(step(1)), copied(1), check_mode=True)["lines"]
     assert line == "shop/data-1: would copy 1.0 KiB of 3 files"
 

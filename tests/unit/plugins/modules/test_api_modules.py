@@ -16,6 +16,7 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._api_module imp
 from ansible_collections.clusterkit.storage.plugins.module_utils._reclaim import Facts
 from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import Volume
 from ansible_collections.clusterkit.storage.plugins.modules import (
+    pod_exec,
     pod_info,
     pod_recover,
     pv_cleanup,
@@ -34,7 +35,7 @@ from kubernetes import config
 
 ROOT = Path(__file__).resolve().parents[4]
 API_MODULES = [
-    pod_info, pod_recover, pv_cleanup, pv_info, pv_reclaim, pv_restore, pvc_expand, storage_cluster_info,
+    pod_exec, pod_info, pod_recover, pv_cleanup, pv_info, pv_reclaim, pv_restore, pvc_expand, storage_cluster_info,
     storage_diagnose, workload_scale,
 ]  # fmt: skip
 
