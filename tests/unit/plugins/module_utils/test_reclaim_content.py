@@ -95,7 +95,7 @@ def test_what_a_volume_holds_goes_before_it_is_opened(tmp_path: Path) -> None:
 
 def test_what_stays_where_it_is_needs_no_server(tmp_path: Path) -> None:
     chosen = listing(volume("v"))
-    bare = {"volumes": None, "directories": [], "storage_servers": []}
+    bare: dict[str, Any] = {"volumes": None, "directories": [], "storage_servers": []}
     assert of(planned(tmp_path, directories(), chosen, listing(), content="keep", **bare)) == {"v": ["pv_reclaim"]}
     for name in bare:
         with pytest.raises(ValueError, match=f"{name}: content: quarantine needs it"):
@@ -208,7 +208,7 @@ class Site:
         self.servers = [{"name": HOST, "host": HOST, "addresses": ["192.0.2.10"], "shares": [share]}]
         for name in ("a", "b"):
             reference = {"namespace": "shop", "name": f"claim-{name}", "uid": f"c-{name}"}
-            spec = {"nfs": {"server": "192.0.2.10", "path": f"/nfs/k8s/{name}"}, "claimRef": reference}
+            spec: dict[str, Any] = {"nfs": {"server": "192.0.2.10", "path": f"/nfs/k8s/{name}"}, "claimRef": reference}
             spec |= {"persistentVolumeReclaimPolicy": "Retain"}
             cluster.add("persistentvolumes", name, spec=spec, status={"phase": "Released"})
             self.world.volume(name)
