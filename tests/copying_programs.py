@@ -7,6 +7,7 @@ The real ones are tried in tests/backup; here they can be told to fail.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -66,6 +67,7 @@ class Programs:
         self.ends: list[tuple[str, Ended]] = []  # how the next call that has this word among its arguments ends
         self.does_work = True  # also a call that ends so
         self.snapshots: dict[str, list[dict[str, Any]]] = {}
+        self._numbers = itertools.count(1)  # of snapshots; several threads make some
         self.passwords: dict[str, str] = {}
 
     def follow(
@@ -174,7 +176,8 @@ class Programs:
         return Ended(0, "")
 
     def _backup(self, call: _Call) -> None:
-        number = hashlib.sha256(f"{len(self.calls)}".encode()).hexdigest()
+        place_in_time = next(self._numbers)
+        number = hashlib.sha256(f"{place_in_time}".encode()).hexdigest()
         dry = "--dry-run" in call.arguments
         files = [found for _path, found in _backup_files.walk(str(call.here) + "/.") if stat.S_ISREG(found.st_mode)]
         if not dry:
@@ -183,7 +186,7 @@ class Programs:
             for name in ("objects.json", "objects-original.json", "manifest.json"):
                 shutil.copy2(call.stage / name, place)
             tags = [call.arguments[index + 1] for index, word in enumerate(call.arguments) if word == "--tag"]
-            when = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime())}.{len(self.calls):09d}Z"
+            when = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime())}.{place_in_time:09d}Z"
             call.snapshots.append({"id": number, "time": when, "tags": tags})
         call.line(b"no json")
         call.line(json.dumps({"message_type": "status", "files_done": 1, "bytes_done": 5}).encode())
@@ -203,7 +206,7 @@ class Programs:
 
     def _tag(self, call: _Call) -> None:
         tag = call.after("--add")
-        new = f"{'f' * 60}{len(self.calls):04}"
+        new = f"{'f' * 60}{next(self._numbers):04}"
         for one in call.snapshots:
             if one["id"].startswith(call.arguments[-1]):
                 (self.store / one["id"]).rename(self.store / new)

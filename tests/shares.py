@@ -96,7 +96,7 @@ def directories(
     """What volume_dirs_info tells of one share. C(others): number of files that are not named."""
     root = directory(share, share=share)
     named = [f"{share}/{one}" for one in other_paths]
-    about: dict[str, Any] = {"path": share, "base": share, "key": ".", "clusters": list(clusters), "lease": None}
+    about: Record = {"path": share, "base": share, "key": ".", "clusters": list(clusters), "lease": None}
     about |= {"others": others or len(named), "other_paths": named, "other_paths_complete": not others}
     found = DirectorySet(host, at, not list(problems), list(problems), [{**about, **_identity(root)}])
     found.parents = frozenset(f"{share}/{one}" for one in parents)

@@ -62,3 +62,52 @@ def test_share_that_is_a_disk_of_its_own(world: World) -> None:
     step = world.of_volume(inner, scope="content", objects={"volume": {"metadata": {"uid": "0e2c-4711"}}})
     assert world.run("intended", step).problem == world.run("quarantined", step).problem == ""
     assert sorted(os.listdir(inner)) == [OWN, "lost+found"]
+
+
+def test_what_is_measured_in_quarantine_is_what_lies_on_this_file_system(world: World, way: str) -> None:
+    """A limit to what is purged counts neither what is mounted there, nor what a link leads to."""
+    assert way
+    world.present()
+    volume = world.volume()
+    (volume / "large").write_bytes(b"x" * 300_000)
+    (volume / "away").symlink_to(world.disk)
+    world.quarantined(volume)
+    [told] = world.info(quarantined_size=True)["quarantined"]
+    [entry] = list(world.trash.iterdir())
+    inner = entry / "data/sub"
+    mount("-t", "tmpfs", "tmpfs", inner)
+    (inner / "larger").write_bytes(b"x" * 5_000_000)
+    result = world.info(quarantined_size=True)
+    [again] = result["quarantined"]
+    assert 300_000 < again["size"] <= told["size"] < 400_000
+    assert not again["size_complete"], "what cannot be looked at may be of any size"
+    entry.rename(world.trash / "aside")
+    (world.trash / entry.name).symlink_to("aside")
+    assert not world.info(quarantined_size=True)["complete"]
+
+
+def test_links_and_files_are_named_where_a_directory_would_be_looked_for(world: World) -> None:
+    """A volume behind a link is not missing."""
+    (world.share / "team").mkdir()
+    (world.share / "team/linked").symlink_to(world.share / "neighbour")
+    (world.share / "file").write_text("x")
+    os.mkfifo(world.share / "pipe")
+    (share,) = world.info(parents=[str(world.share / "team")])["shares"]
+    assert sorted(share["other_paths"]) == [f"{world.share}/{name}" for name in ("file", "pipe", "team/linked")]
+    assert share["other_paths_complete"]
+
+
+def test_an_empty_volume_goes_and_nobody_wonders_afterwards(world: World) -> None:
+    world.present()
+    empty = world.share / "empty"
+    empty.mkdir()
+    step = world.of_volume(empty, scope="content", objects={"volume": {"metadata": {"uid": "0e2c-4711"}}})
+    assert world.run("intended", step).problem == world.run("quarantined", step).problem == ""
+    (empty / "new").write_text("of the next tenant")
+    outcome = world.run("closed", step)
+    assert (outcome.warnings, outcome.recovered) == ([], [])
+    [entry] = [one for one in world.info()["quarantined"] if one["volume"]["uid"] == "0e2c-4711"]
+    purge = {"share": str(world.share), "entry": entry["entry"]}
+    purge["precondition"] = {key: entry[key] for key in ("device", "inode")}
+    assert world.run("purged", purge, allow_purge_now=True).problem == ""
+    assert [path.name for path in empty.iterdir()] == ["new"]

@@ -52,6 +52,14 @@ def test_only_volumes_whose_intent_is_certain_are_removed(results: dict[str, Any
     assert FILTERS["directories_done"](PLAN, results, "quarantined") == names
 
 
+def test_a_host_is_asked_for_more_only_where_it_came_to_an_end() -> None:
+    fine = FILTERS["directories_fine"]
+    assert fine(told(("1", "changed"), ("3", "failed"), asked=("1", "2", "3"))) == ["1", "2"]
+    assert fine(told(("7", "changed"), asked=())) == [], "of what nobody asked for nothing follows"
+    for nothing in ({}, None, {"failed": True, "msg": "lease", "asked": ["1"]}):
+        assert fine(nothing) == []
+
+
 def test_only_directories_whose_volume_is_certainly_gone_are_moved() -> None:
     to_do = FILTERS["directories_to_do"]
     removed = {"directories": {"quarantined": {"nfs1": ["1"]}, "closed": {"nfs2": ["3"]}}}
