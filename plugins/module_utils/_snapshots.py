@@ -25,7 +25,8 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._mounts import 
 from ansible_collections.clusterkit.storage.plugins.module_utils._snapshot_btrfs import Btrfs, mount_root, subvolume
 from ansible_collections.clusterkit.storage.plugins.module_utils._snapshot_lvm import Lvm, Volumes
 
-NONE, AUTO, LVM, BTRFS = KINDS = ("none", "auto", "lvm", "btrfs")
+NONE, AUTO = "none", "auto"
+KINDS = (NONE, AUTO, "lvm", "btrfs")
 PREFIX = "clusterkit-backup-"
 PLACES = "/run/clusterkit.storage/snapshots"
 
