@@ -144,7 +144,7 @@ def test_what_a_killed_run_has_left_is_removed_and_what_lives_is_not(btrfs: Worl
     folder = world.share / ".clusterkit/snapshots"
 
     def hang() -> Outcome:
-        _backup_run._back_up_one = lambda *_given, **_more: time.sleep(60)  # type: ignore[assignment]
+        _backup_run._back_up_one = lambda *_given, **_more: time.sleep(60)  # type: ignore[assignment]  # until it is killed
         return world.back_up(snapshot="btrfs")
 
     child = forked(hang)
@@ -257,7 +257,7 @@ def test_what_a_killed_run_has_left_of_lvm_is_removed(lvm: World, places: Path) 
     (world.volume / "a").write_text("good")
 
     def hang() -> Outcome:
-        _backup_run._back_up_one = lambda *_given, **_more: time.sleep(60)  # type: ignore[assignment]
+        _backup_run._back_up_one = lambda *_given, **_more: time.sleep(60)  # type: ignore[assignment]  # until it is killed
         return world.back_up(snapshot="lvm")
 
     child = forked(hang)
