@@ -201,7 +201,7 @@ def test_what_a_volume_holds_is_put_away_before_it_is_opened_or_it_stays_as_it_i
     }
     manifests = {one["volume"]["name"]: one for one in disk.quarantined()}
     assert {name: one["scope"] for name, one in manifests.items()} == {"a": "content", "export": "content"}
-    assert manifests["a"]["objects"]["volume"] == volumes["a"]
+    assert manifests["a"]["objects"]["volume"]["spec"] == volumes["a"]["spec"]
     assert not list((disk.share / ".clusterkit/intents").iterdir())
     assert not (disk.share / ".clusterkit/lease.json").exists()
     # A claim of somebody else finds an empty volume; what was put away is there, until it is purged.
