@@ -143,6 +143,17 @@ class Cluster:
         self.before_patch = lambda _key: act(next(patches))
         return met
 
+    def when_watched(self, act: Callable[[], object]) -> None:
+        """Act once somebody who has changed something watches what becomes of it."""
+        left = [act]
+
+        def fate(_method: str, path: str) -> str:
+            if "watch=1" in path and self.effects and left:
+                left.pop()()
+            return ""
+
+        self.fate = fate
+
     def patches_meet(self, *fates: str) -> None:
         """From now on patches meet these fates in turn; nothing happens to what is read."""
         left = list(fates)

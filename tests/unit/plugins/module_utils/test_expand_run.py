@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -343,10 +342,8 @@ def resizer(cluster: Cluster, names: Sequence[str], condition: str = "") -> None
 def test_the_resizer_of_a_csi_volume_is_waited_for(cluster: Cluster) -> None:
     bound(cluster, "a", source=CSI)
     bound(cluster, "nfs")
-    timer = threading.Timer(0.3, resizer, (cluster, ["a"]))
-    timer.start()
+    cluster.when_watched(lambda: resizer(cluster, ["a"]))
     outcome = expand(cluster, wait_timeout=10)
-    timer.join()
     assert (states(outcome), outcome.problem) == ({"a": "changed", "nfs": "changed"}, "")
     assert outcome.items[0]["capacity"] == "2Gi"
     assert "conditions" not in outcome.items[0]

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import threading
-
 import pytest
 from ansible_collections.clusterkit.storage.tests.api_server import Cluster
 from ansible_collections.clusterkit.storage.tests.reclaimed import labelled, pv, reclaim, release_controller, states
@@ -33,10 +31,8 @@ def test_a_reserved_volume_is_waited_for_until_its_claim_has_it(cluster: Cluster
         cluster.add("persistentvolumeclaims", "data", "shop", uid="c2", status={"phase": "Pending"})
         labelled(cluster)(("persistentvolumes", "", "a"))
 
-    timer = threading.Timer(0.2, come_back)
-    timer.start()
+    cluster.when_watched(come_back)
     outcome = reclaim(cluster, wait=True, wait_phase="Bound", wait_timeout=10)
-    timer.join()
     assert [(item["state"], item["phase"], item["claim"]) for item in outcome.items] == [
         ("changed", "Bound", "shop/data")
     ]
@@ -70,10 +66,8 @@ def test_what_does_not_come_or_goes_away_meanwhile_is_said(cluster: Cluster) -> 
 
     cluster.clear()
     pv(cluster, "a")
-    timer = threading.Timer(0.2, lambda: cluster.remove("persistentvolumes", "a"))
-    timer.start()
+    cluster.when_watched(lambda: cluster.remove("persistentvolumes", "a"))
     assert states(reclaim(cluster, wait=True, wait_timeout=10)) == {"a": "gone"}
-    timer.join()
 
     cluster.clear()
     cluster.controller = release_controller(cluster)
