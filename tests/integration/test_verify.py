@@ -45,7 +45,7 @@ def test_what_is_said_of_a_class_was_tried(look: Callable[[], Any]) -> None:
         GONE,
     ):
         assert line in words, f"{line!r} is not said:\n{done.output[-5000:]}"
-    assert "WRONG" not in words and "not checked" not in words
+    assert "WRONG:" not in words and "not checked:" not in words
     assert {host: done.recap(host)["changed"] for host in ("localhost", "server1")} == {"localhost": 0, "server1": 0}
     assert look() == before
 
