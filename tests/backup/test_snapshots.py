@@ -69,6 +69,12 @@ def writing(monkeypatch: pytest.MonkeyPatch, world: World) -> list[list[str]]:
     return seen
 
 
+def hanging(world: World, kind: str) -> Outcome:
+    """A backup whose copies never end."""
+    pytest.MonkeyPatch().setattr(_backup_run, "_back_up_one", lambda *_given, **_more: signal.pause())
+    return world.back_up(snapshot=kind)
+
+
 def content(world: World) -> dict[str, str]:
     """What the newest generation holds."""
     world.back({"paths": []})
@@ -143,11 +149,7 @@ def test_what_a_killed_run_has_left_is_removed_and_what_lives_is_not(btrfs: Worl
     world = btrfs
     folder = world.share / ".clusterkit/snapshots"
 
-    def hang() -> Outcome:
-        _backup_run._back_up_one = lambda *_given, **_more: time.sleep(60)  # type: ignore[assignment]  # until it is killed
-        return world.back_up(snapshot="btrfs")
-
-    child = forked(hang)
+    child = forked(lambda: hanging(world, "btrfs"))
     deadline = time.monotonic() + 60
     while not folder.exists() or not names(folder):
         assert time.monotonic() < deadline
@@ -256,11 +258,7 @@ def test_what_a_killed_run_has_left_of_lvm_is_removed(lvm: World, places: Path) 
     world = lvm
     (world.volume / "a").write_text("good")
 
-    def hang() -> Outcome:
-        _backup_run._back_up_one = lambda *_given, **_more: time.sleep(60)  # type: ignore[assignment]  # until it is killed
-        return world.back_up(snapshot="lvm")
-
-    child = forked(hang)
+    child = forked(lambda: hanging(world, "lvm"))
     deadline = time.monotonic() + 60
     while not any(os.path.ismount(path) for path in places.glob("clusterkit-backup-*")):
         assert time.monotonic() < deadline

@@ -16,7 +16,7 @@ from .conftest import Play, play
 from .test_volume_life import KEPT, PODS, Objects
 
 BACKUP = "clusterkit.storage.backup"
-REPOSITORY = "/var/tmp/clusterkit-backup-commands"  # noqa: S108 - on the lab's server
+REPOSITORY = "/srv/backups-with-commands"  # on the server of the lab
 OWED = "storage.clusterkit/after"
 IDLE = "trap 'exit 0' TERM; while :; do sleep 1; done"
 # The volume holds a trace of what was run in which pod.

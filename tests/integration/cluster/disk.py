@@ -86,7 +86,7 @@ def tree(place: Path, without: str = "") -> str:
         # Not the inode of the top: what is looked at is what an owner would see.
         digest.update(f"{path.relative_to(place)} {found.st_mode} {found.st_uid} {found.st_gid}".encode())
         if path.is_symlink():
-            digest.update(os.readlink(path).encode())  # noqa: PTH115 - as bytes of the link
+            digest.update(bytes(path.readlink()))
         elif path.is_file():
             digest.update(path.read_bytes())
     return digest.hexdigest()
