@@ -367,6 +367,11 @@ class Api:
         return f"{type(error).__name__}: {text}"
 
 
+def wait_at_random(longest: float) -> None:
+    """Wait for up to `longest` seconds: writers that met each other do not come back together."""
+    time.sleep(longest * random.random())  # noqa: S311 (no secret)
+
+
 def path_of(resource: str, name: str = "", namespace: str = "", *, group: str = "", subresource: str = "") -> str:
     """Path of an object or collection; C(group) with its version, for example C(storage.k8s.io/v1)."""
     parts = ["/apis", group] if group else ["/api/v1"]

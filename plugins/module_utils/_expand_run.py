@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from collections import Counter
@@ -20,7 +19,7 @@ from ansible_collections.clusterkit.storage.plugins.module_utils import (
     _quantity,
     _volume_set,
 )
-from ansible_collections.clusterkit.storage.plugins.module_utils._api import Api, ApiError, path_of
+from ansible_collections.clusterkit.storage.plugins.module_utils._api import Api, ApiError, path_of, wait_at_random
 from ansible_collections.clusterkit.storage.plugins.module_utils._changes import BAD, Item, Outcome
 from ansible_collections.clusterkit.storage.plugins.module_utils._expand import Growth, name_of
 from ansible_collections.clusterkit.storage.plugins.module_utils._server_map import ServerMap
@@ -208,7 +207,7 @@ class Run:
                 ours = uncertain and change.kind not in {one.kind for one in judged.changes}
                 if self._strict and not done and not ours:
                     return self.item(growth, "stale", "has changed since the plan was made; make a new plan")
-                time.sleep(pause * random.random())  # noqa: S311 (no secret)
+                wait_at_random(pause)
                 pause = min(pause * 2, 1.0)
             growth = _expand.decide(claim, volume, self._classes, first.target, allow_delete_policy=self._allow)
         if growth.refusal:

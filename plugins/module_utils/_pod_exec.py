@@ -9,12 +9,11 @@ leaves behind what the next one needs to put it right. A pod that is gone takes 
 from __future__ import annotations
 
 import json
-import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.clusterkit.storage.plugins.module_utils._api import Api, ApiError, path_of
+from ansible_collections.clusterkit.storage.plugins.module_utils._api import Api, ApiError, path_of, wait_at_random
 from ansible_collections.clusterkit.storage.plugins.module_utils._listing import timestamp
 from ansible_collections.clusterkit.storage.plugins.module_utils._pods import name_of
 
@@ -202,7 +201,7 @@ def _change(api: Api, command: Mapping[str, Any], change: Callable[[list[Record]
         except ApiError as error:
             if not error.conflict or time.monotonic() - began > _CONFLICT_SECONDS:
                 raise
-        time.sleep(0.2 * random.random())  # noqa: S311 (no secret)
+        wait_at_random(0.2)
 
 
 # --- the module --------------------------------------------------------------------------------------------

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from collections import Counter
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.clusterkit.storage.plugins.module_utils import _changes, _plan, _volume_set
-from ansible_collections.clusterkit.storage.plugins.module_utils._api import Api, ApiError, path_of
+from ansible_collections.clusterkit.storage.plugins.module_utils._api import Api, ApiError, path_of, wait_at_random
 from ansible_collections.clusterkit.storage.plugins.module_utils._changes import BAD, Item, Outcome
 from ansible_collections.clusterkit.storage.plugins.module_utils._classify import Found
 from ansible_collections.clusterkit.storage.plugins.module_utils._reclaim import (
@@ -128,7 +127,7 @@ class Run:
             if time.monotonic() - began > self._conduct.seconds:
                 reason = f"others changed it all the time for {self._conduct.seconds:.0f} s"
                 return outcome(decision.volume, before.name, "failed", reason)
-            time.sleep(pause * random.random())  # noqa: S311 (no secret)
+            wait_at_random(pause)
             pause = min(pause * 2, 1.0)
 
     def _judge_again(self, before: Volume, uncertain: bool) -> Decision | Item:

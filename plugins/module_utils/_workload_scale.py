@@ -5,13 +5,12 @@
 from __future__ import annotations
 
 import json
-import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.clusterkit.storage.plugins.module_utils import _workloads
-from ansible_collections.clusterkit.storage.plugins.module_utils._api import Api, ApiError, path_of
+from ansible_collections.clusterkit.storage.plugins.module_utils._api import Api, ApiError, path_of, wait_at_random
 from ansible_collections.clusterkit.storage.plugins.module_utils._listing import timestamp
 from ansible_collections.clusterkit.storage.plugins.module_utils._pods import name_of
 from ansible_collections.clusterkit.storage.plugins.module_utils._workloads import APPS, KINDS, STOPPED, Record
@@ -94,7 +93,7 @@ def _each(api: Api, workloads: Sequence[Mapping[str, Any]], change: Change) -> l
                 # Its status changes all the time: what was noted is read again, and nothing is done twice.
                 if not error.conflict or time.monotonic() - began > 60:
                     return {**item, "state": "failed", "reason": str(error)}
-            time.sleep(0.2 * random.random())  # noqa: S311 (no secret)
+            wait_at_random(0.2)
 
     return api.each(one, workloads)
 
