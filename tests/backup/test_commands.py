@@ -3,19 +3,15 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ..integration.cluster.cluster import BIN, Cluster, environment
+from ..integration.cluster.cluster import Cluster
 from ..integration.cluster.conftest import cluster, empty, node
-from .test_playbooks import BACKUP, Site, _site, end_copies
+from .site import BACKUP, Site, on_own_disk
 
 __all__ = ["cluster", "empty", "node"]
 
@@ -65,7 +61,7 @@ class Database:
 
 @pytest.fixture
 def database(node: Cluster, tmp_path: Path) -> Iterator[Database]:
-    for site in _site(node, tmp_path, "rsync"):
+    for site in on_own_disk(node, tmp_path, "rsync"):
         yield Database(site)
 
 
@@ -105,17 +101,7 @@ def test_what_a_killed_run_owes_is_run_by_the_next(database: Database) -> None:
     given = {"backup_names": "pv-odd", "backup_create": True, "backup_commands": database.commands()}
     for start_left in (False, True):
         before = len(database.words())
-        (site.volume / "large").write_bytes(os.urandom(4 << 20))
-        argv = [str(BIN / "ansible-playbook"), BACKUP, "-i", str(site.folder / "hosts.yml"), "-e"]
-        slow = site.variables(storage_kubeconfig=site.cluster.kubeconfig, backup_bandwidth=64, **given)
-        child = subprocess.Popen(
-            [*argv, json.dumps(slow)], env=environment(), stdout=subprocess.DEVNULL, start_new_session=True
-        )
-        folder = site.repository / "shop/pv-odd/.partial"
-        site.cluster.wait(folder.exists, 300)
-        os.killpg(child.pid, signal.SIGKILL)
-        child.wait()
-        end_copies(folder)
+        site.kill_backup(**given)
         assert database.words()[before:] == ["before"]
         assert database.owed()
         if start_left:

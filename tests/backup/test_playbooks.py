@@ -4,143 +4,31 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import time
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from ..integration.cluster.cluster import BIN, Cluster, environment
+from ..integration.cluster.cluster import Cluster
 from ..integration.cluster.conftest import cluster, empty, node
-from .world import PASSWORD, difference, mount, names, odd_tree, picture
+from .site import BACKUP, CLASSES, Site, on_own_disk
+from .world import difference, names, odd_tree, picture
 
 __all__ = ["cluster", "empty", "node"]
 
-BACKUP, RESTORE, VERIFY = (f"clusterkit.storage.{name}" for name in ("backup", "restore", "backup_verify"))
-DEPLOYMENTS = "/apis/apps/v1/namespaces/shop/deployments"
-CLASSES = "/apis/storage.k8s.io/v1/storageclasses"
-STOPPED = "storage.clusterkit/stopped"
-
-
-class Site:
-    """A cluster whose volumes lie on a disk of this machine, under the names of two servers."""
-
-    def __init__(self, cluster: Cluster, folder: Path, engine: str) -> None:
-        self.cluster = cluster
-        self.folder = folder
-        self.engine = engine
-        self.shares = {name: folder / "disk" / name for name in ("server", "second")}
-        self.volume = self.shares["server"] / "pv-odd"
-        self.volume.mkdir(parents=True)
-        self.shares["second"].mkdir()
-        self.hosts(server={"ansible_connection": "local"})
-        self.servers = [
-            {
-                "name": name,
-                "host": name,
-                "addresses": [address],
-                "shares": [{"server_path": str(self.shares[name]), "client_path": "/nfs/k8s"}],
-            }
-            for name, address in (("server", "192.0.2.10"), ("second", "192.0.2.11"))
-        ]
-
-    def hosts(self, **hosts: dict[str, Any]) -> None:
-        (self.folder / "hosts.yml").write_text(yaml.safe_dump({"nfs_servers": {"hosts": hosts}}))
-
-    @property
-    def repository(self) -> Path:
-        return self.folder / "disk/backups"
-
-    def variables(self, **more: Any) -> dict[str, Any]:
-        own = {"backup_password": PASSWORD} if self.engine == "restic" else {}
-        return {
-            "storage_servers": self.servers,
-            "backup_engine": self.engine,
-            "backup_repository": str(self.repository),
-            "backup_progress_file": str(self.folder / "progress.log"),
-            "restore_plan_dest": str(self.folder / "plan.json"),
-            **own,
-            **more,
-        }
-
-    def play(self, playbook: str, *options: str, **more: Any) -> tuple[int, str]:
-        """Status, and the output with all white space made equal, since Ansible folds long messages."""
-        done = self.cluster.play(playbook, "-i", str(self.folder / "hosts.yml"), *options, **self.variables(**more))
-        assert PASSWORD not in done.stdout + done.stderr
-        return done.returncode, " ".join((done.stdout + done.stderr).split())
-
-    def good(self, playbook: str, *options: str, **more: Any) -> str:
-        status, words = self.play(playbook, *options, **more)
-        assert status == 0, words[-6000:]
-        return words
-
-    def make(self, policy: str = "Retain") -> None:
-        """Namespace, class, volume and claim."""
-        self.cluster.namespace("shop")
-        body = {"metadata": {"name": "kept"}, "provisioner": "example.com/nfs", "parameters": {"a": "b"}}
-        assert self.cluster.request("POST", CLASSES, body)[0] in (201, 409)
-        self.cluster.make_volume("pv-odd", storage_class="kept", policy=policy)
-        self.cluster.make_claim("data", "shop", storage_class="kept", volume_name="pv-odd")
-        self.wait_bound("data", "shop")
-
-    def wait_bound(self, name: str, namespace: str) -> None:
-        self.cluster.wait(lambda: self.cluster.claim(name, namespace)["status"].get("phase") == "Bound")
-
-    def _lacks(self, space: str) -> bool:
-        return bool(self.cluster.request("GET", f"/api/v1/namespaces/{space}")[0] == 404)
-
-    def remove(self, *spaces: str) -> None:
-        """Empty the cluster: as after a loss of etcd."""
-        for name in spaces:
-            self.cluster.request("DELETE", f"/api/v1/namespaces/{name}")
-        for name in spaces:
-            self.cluster.wait(partial(self._lacks, name))
-        self.cluster.clear()
-        self.cluster.request("DELETE", f"{CLASSES}/kept")
-
-    def deployment(self, replicas: int) -> None:
-        container = {"name": "c", "image": "docker.io/library/busybox:1.36"}
-        volumes = [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}]
-        template = {
-            "metadata": {"labels": {"app": "web"}},
-            "spec": {"containers": [container], "volumes": volumes, "automountServiceAccountToken": False},
-        }
-        spec = {"replicas": replicas, "selector": {"matchLabels": {"app": "web"}}, "template": template}
-        self.cluster.done("POST", DEPLOYMENTS, {"metadata": {"name": "web"}, "spec": spec})
-        self.cluster.wait(lambda: len(self.pods()) == replicas)
-
-    def pods(self) -> list[str]:
-        return [one["metadata"]["name"] for one in self.cluster.done("GET", "/api/v1/namespaces/shop/pods")["items"]]
-
-    def replicas(self) -> tuple[int, str | None]:
-        found = self.cluster.done("GET", f"{DEPLOYMENTS}/web")
-        return found["spec"]["replicas"], found["metadata"].get("annotations", {}).get(STOPPED)
+RESTORE, VERIFY = "clusterkit.storage.restore", "clusterkit.storage.backup_verify"
 
 
 @pytest.fixture(params=["rsync", "restic"])
 def site(request: pytest.FixtureRequest, empty: Cluster, tmp_path: Path) -> Iterator[Site]:
-    yield from _site(empty, tmp_path, request.param)
+    yield from on_own_disk(empty, tmp_path, request.param)
 
 
 @pytest.fixture
-def rsync_site(empty: Cluster, tmp_path: Path) -> Iterator[Site]:
-    yield from _site(empty, tmp_path, "rsync")
-
-
-def _site(cluster: Cluster, folder: Path, engine: str) -> Iterator[Site]:
-    (folder / "disk").mkdir()
-    mount("-t", "tmpfs", "-o", "size=2g,mode=0755", "tmpfs", folder / "disk")
-    site = Site(cluster, folder, engine)
-    yield site
-    site.remove("shop", "copy")
-    subprocess.run(["umount", "--lazy", str(folder / "disk")], check=True)
+def rsyncon_own_disk(empty: Cluster, tmp_path: Path) -> Iterator[Site]:
+    yield from on_own_disk(empty, tmp_path, "rsync")
 
 
 def test_from_a_living_claim_to_an_emptied_cluster_and_back(site: Site, request: pytest.FixtureRequest) -> None:
@@ -242,25 +130,10 @@ def test_replicas_come_back_after_a_failure(site: Site) -> None:
 def test_a_killed_run_is_put_right_by_the_next(rsync_site: Site) -> None:
     site = rsync_site
     site.make()
-    (site.volume / "large").write_bytes(os.urandom(4 << 20))
     site.deployment(2)
     for start_left in (False, True):
-        argv = [str(BIN / "ansible-playbook"), BACKUP, "-i", str(site.folder / "hosts.yml"), "-e"]
-        slow = site.variables(
-            storage_kubeconfig=site.cluster.kubeconfig, backup_names="pv-odd", backup_scale=True, backup_create=True,
-            backup_bandwidth=64,
-        )  # fmt: skip
-        (site.volume / "large").write_bytes(os.urandom(4 << 20))
-        child = subprocess.Popen(
-            [*argv, json.dumps(slow)], env=environment(), stdout=subprocess.DEVNULL, start_new_session=True
-        )
-        folder = site.repository / "shop/pv-odd/.partial"
-        site.cluster.wait(folder.exists, 120)
-        os.killpg(child.pid, signal.SIGKILL)
-        child.wait()
+        site.kill_backup(backup_names="pv-odd", backup_scale=True, backup_create=True)
         assert site.replicas()[0] == 0
-        # The copying program goes on for itself, and keeps others off until it ends.
-        end_copies(folder)
         if start_left:
             site.good(BACKUP, backup_start_left=True)
             assert site.replicas() == (2, None)
@@ -268,26 +141,6 @@ def test_a_killed_run_is_put_right_by_the_next(rsync_site: Site) -> None:
         words = site.good(BACKUP, backup_names="pv-odd", backup_scale=True)
         assert "started again with 2 replicas, which an earlier run had stopped" in words
         assert site.replicas() == (2, None)
-
-
-def end_copies(folder: Path) -> None:
-    """End the module and the copying program that the killed run has left, which write to this folder."""
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        left = []
-        for process in Path("/proc").glob("[0-9]*"):
-            try:
-                words = (process / "cmdline").read_bytes()
-            except OSError:
-                continue
-            if str(folder.parents[2]).encode() in words and b"rsync" in words.split(b"\0")[0]:
-                left.append(int(process.name))
-        if not left:
-            return
-        for number in left:
-            os.kill(number, signal.SIGKILL)
-        time.sleep(0.2)
-    raise AssertionError("the copying program does not end")
 
 
 def test_into_a_new_claim_another_server_and_single_paths(rsync_site: Site) -> None:
