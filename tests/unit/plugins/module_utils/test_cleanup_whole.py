@@ -22,7 +22,8 @@ from ansible_collections.clusterkit.storage.plugins.module_utils import (
 from ansible_collections.clusterkit.storage.plugins.module_utils._selection import Selection
 from ansible_collections.clusterkit.storage.plugins.modules import storage_plan
 from ansible_collections.clusterkit.storage.tests.api_server import Cluster, Key, arguments, client
-from ansible_collections.clusterkit.storage.tests.server_disk import World, content, tree
+from ansible_collections.clusterkit.storage.tests.served_cluster import Served
+from ansible_collections.clusterkit.storage.tests.server_disk import content, tree
 
 PROTECTION = "kubernetes.io/pv-protection"
 HOST = "nfs1"
@@ -43,17 +44,11 @@ def controllers(cluster: Cluster) -> None:
     cluster.controller = act
 
 
-class Site:
+class Site(Served):
     """A server with a share, and a cluster with volumes in it."""
 
     def __init__(self, cluster: Cluster, folder: Path) -> None:
-        self.cluster = cluster
-        self.folder = folder
-        (folder / "server").mkdir()
-        self.world = World(folder / "server", mounts=False)
-        self.uid = cluster.get("namespaces", "kube-system")["metadata"]["uid"]
-        share = {"server_path": str(self.world.share), "client_path": "/nfs/k8s"}
-        self.servers = [{"name": HOST, "host": HOST, "addresses": ["192.0.2.10"], "shares": [share]}]
+        super().__init__(cluster, folder)
         controllers(cluster)
 
     def volume(self, name: str, path: str = "", phase: str = "Released", **spec: Any) -> None:

@@ -28,7 +28,8 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import
 from ansible_collections.clusterkit.storage.plugins.modules import pv_reclaim, storage_plan
 from ansible_collections.clusterkit.storage.tests.api_server import Cluster, arguments, client
 from ansible_collections.clusterkit.storage.tests.reclaimed import release_controller, states
-from ansible_collections.clusterkit.storage.tests.server_disk import World, content, tree
+from ansible_collections.clusterkit.storage.tests.served_cluster import Served
+from ansible_collections.clusterkit.storage.tests.server_disk import content, tree
 from ansible_collections.clusterkit.storage.tests.shares import (
     HOST,
     OTHER_CLUSTER,
@@ -195,17 +196,11 @@ def test_no_volume_is_opened_with_its_content_and_no_other_content_moves(
 # With the modules, on a real directory -----------------------------------------------------------------
 
 
-class Site:
+class Site(Served):
     """A server with a share, a cluster with released volumes in it, and a plan to open them."""
 
     def __init__(self, cluster: Cluster, folder: Path) -> None:
-        self.cluster = cluster
-        self.folder = folder
-        (folder / "server").mkdir()
-        self.world = World(folder / "server", mounts=False)
-        self.uid = cluster.get("namespaces", "kube-system")["metadata"]["uid"]
-        share = {"server_path": str(self.world.share), "client_path": "/nfs/k8s"}
-        self.servers = [{"name": HOST, "host": HOST, "addresses": ["192.0.2.10"], "shares": [share]}]
+        super().__init__(cluster, folder)
         for name in ("a", "b"):
             reference = {"namespace": "shop", "name": f"claim-{name}", "uid": f"c-{name}"}
             spec: dict[str, Any] = {"nfs": {"server": "192.0.2.10", "path": f"/nfs/k8s/{name}"}, "claimRef": reference}
