@@ -113,7 +113,7 @@ options:
         type: list
         elements: dict
         default: []
-        suboptions:
+        suboptions: &files
           host:
             description: Host of the inventory that it is of.
             type: str
@@ -351,29 +351,13 @@ options:
         type: list
         elements: dict
         default: []
-        suboptions:
-          host:
-            description: Host of the inventory that it is of.
-            type: str
-            required: true
-          path:
-            description: The file.
-            type: path
-            required: true
+        suboptions: *files
       sizes:
         description: Such files with the sizes of what is planned.
         type: list
         elements: dict
         default: []
-        suboptions:
-          host:
-            description: Host of the inventory that it is of.
-            type: str
-            required: true
-          path:
-            description: The file.
-            type: path
-            required: true
+        suboptions: *files
       other_listings:
         description: Files of M(clusterkit.storage.pv_info) of the other clusters that use the shares.
         type: list
@@ -473,15 +457,7 @@ options:
         type: list
         elements: dict
         required: true
-        suboptions:
-          host:
-            description: Host of the inventory that it is of.
-            type: str
-            required: true
-          path:
-            description: The file.
-            type: path
-            required: true
+        suboptions: *files
       storage_servers:
         description: Which host holds which shares.
         type: list
@@ -508,15 +484,7 @@ options:
         type: list
         elements: dict
         required: true
-        suboptions:
-          host:
-            description: Host of the inventory that it is of.
-            type: str
-            required: true
-          path:
-            description: The file.
-            type: path
-            required: true
+        suboptions: *files
       storage_servers:
         description: Which host holds which shares.
         type: list
