@@ -27,7 +27,7 @@ def site(request: pytest.FixtureRequest, empty: Cluster, tmp_path: Path) -> Iter
 
 
 @pytest.fixture
-def rsyncon_own_disk(empty: Cluster, tmp_path: Path) -> Iterator[Site]:
+def rsync_site(empty: Cluster, tmp_path: Path) -> Iterator[Site]:
     yield from on_own_disk(empty, tmp_path, "rsync")
 
 
