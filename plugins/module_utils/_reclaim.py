@@ -69,6 +69,11 @@ class Request:
             raise ValueError("nothing is asked for: give policy, release, labels or annotations")
         if self.keep_previous and self.policy != "Retain":
             raise ValueError("keep_previous: belongs to policy: Retain, which takes the place of another one")
+        if self.keep_previous and self.release:
+            raise ValueError(
+                "keep_previous and release exclude each other: who takes a released volume must not get the policy "
+                "that its last owner had"
+            )
         if self.content == "quarantine" and self.release != "open":
             raise ValueError(
                 "content: quarantine belongs to release: open; who a volume is reserved for is to find its data"

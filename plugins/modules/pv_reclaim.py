@@ -52,6 +52,7 @@ options:
     description:
       - With O(policy=Retain), keep the policy that a volume had in the annotation
         C(storage.clusterkit/previous-policy), for a time in which its provisioner or class is replaced.
+      - Excludes O(release).
     type: bool
     default: false
   release:

@@ -89,7 +89,7 @@ def requests(draw: st.DrawFn) -> Request:
     try:
         made.check()
     except ValueError:
-        return dataclasses.replace(made, policy="Retain")
+        return dataclasses.replace(made, policy="Retain", keep_previous=False)
     return made
 
 
@@ -173,6 +173,7 @@ def test_the_time_comes_only_with_another_change() -> None:
         ({}, "nothing is asked for"),
         ({"policy": "Previous"}, "allow_future_deletion"),
         ({"labels": {"a": "b"}, "keep_previous": True}, "belongs to policy: Retain"),
+        ({"policy": "Retain", "keep_previous": True, "release": "open"}, "keep_previous and release exclude"),
         ({"policy": "Delete"}, "allow_future_deletion"),
         ({"policy": "Delete", "release": "open", "allow_future_deletion": True}, "exclude each other"),
         ({"annotations": {PROVISIONED_BY: "x"}}, "belongs to Kubernetes"),
