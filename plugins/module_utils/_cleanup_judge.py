@@ -17,7 +17,7 @@ from ansible_collections.clusterkit.storage.plugins.module_utils import _changes
 from ansible_collections.clusterkit.storage.plugins.module_utils._api import Api, ApiError, path_of
 from ansible_collections.clusterkit.storage.plugins.module_utils._changes import BAD, Item, Outcome
 from ansible_collections.clusterkit.storage.plugins.module_utils._classify import is_nfs
-from ansible_collections.clusterkit.storage.plugins.module_utils._cleanup import KNOWN_FINALIZERS
+from ansible_collections.clusterkit.storage.plugins.module_utils._cleanup_steps import KNOWN_FINALIZERS
 from ansible_collections.clusterkit.storage.plugins.module_utils._server_map import ServerMap
 from ansible_collections.clusterkit.storage.plugins.module_utils._volume_dirs_conduct import first_below
 from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import Volume

@@ -9,7 +9,8 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from ansible_collections.clusterkit.storage.plugins.module_utils import _plan, _quantity
-from ansible_collections.clusterkit.storage.plugins.module_utils._cleanup import check_listing, words_of
+from ansible_collections.clusterkit.storage.plugins.module_utils._cleanup import check_listing
+from ansible_collections.clusterkit.storage.plugins.module_utils._cleanup_steps import words_of
 from ansible_collections.clusterkit.storage.plugins.module_utils._directory_set import DirectorySet, Record
 from ansible_collections.clusterkit.storage.plugins.module_utils._listing import Listing
 from ansible_collections.clusterkit.storage.plugins.module_utils._own_folder import seconds_of
