@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Files and commands for firewalld, ufw and nftables, with a stand-in for each; tests/exportfs has a real nftables."""
+"""Files and commands for firewalld, ufw and nftables, with a stand-in for each; tests/exportfs has the real ones."""
 
 from __future__ import annotations
 
