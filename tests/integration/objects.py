@@ -12,6 +12,7 @@ from lab.lifecycle import Lab
 CLAIMS = "/api/v1/namespaces/default/persistentvolumeclaims"
 PODS = "/api/v1/namespaces/default/pods"
 VOLUMES = "/api/v1/persistentvolumes"
+KEPT = "managed-nfs-storage"  # the class of the bootstrap
 
 
 class Objects:

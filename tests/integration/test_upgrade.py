@@ -19,7 +19,7 @@ from lab.lifecycle import Lab
 
 from . import writers
 from .conftest import INVENTORY, Play, play
-from .objects import CLAIMS, PODS, VOLUMES, Objects
+from .objects import CLAIMS, KEPT, PODS, VOLUMES, Objects
 from .registry import registry
 
 # Each runs several playbooks on emulated machines.
@@ -31,7 +31,7 @@ DEPLOYMENTS = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments"
 PROVISIONER = "nfs-client-provisioner"
 MINE = f"{PODS}?labelSelector=drill%3Dupgrade"
 SHARE = "/nfs/k8s/dpv"
-KEPT, DELETED = "managed-nfs-storage", "drill"
+DELETED = "drill"
 OLD_IMAGE = containers.PROVISIONER
 NEW_IMAGE = f"{OLD_IMAGE.rpartition(':')[0]}:upgraded"
 CTR = "/opt/lab/bin/ctr -n k8s.io images"
@@ -234,7 +234,7 @@ def fill(source: str, folder: Path, lab: Lab) -> dict[str, str]:
     busybox = {"bin/busybox": lab.plan.part("machine") / "busybox"}
     provisioner = {"provisioner": binaries.provisioner() / "provisioner"}
     applets = {f"bin/{applet}": "busybox" for applet in containers.APPLETS}
-    pushed = {}
+    pushed: dict[str, str] = {}
     for image, entrypoint, files, links in (
         (containers.PROVISIONER, ["/provisioner"], provisioner, {}),
         (containers.BUSYBOX, [], busybox, applets),

@@ -11,9 +11,7 @@ import pytest
 from lab.lifecycle import Lab
 
 from .conftest import play
-from .objects import CLAIMS, VOLUMES, Objects
-
-KEPT = "managed-nfs-storage"
+from .objects import CLAIMS, KEPT, VOLUMES, Objects
 
 
 def run(playbook: str, folder: Path, **values: Any) -> Any:
