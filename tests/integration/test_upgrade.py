@@ -40,6 +40,7 @@ CTR = "/opt/lab/bin/ctr -n k8s.io images"
 WRITING = [f"writing-{number}" for number in range(6)]
 QUIET = [f"quiet-{number:02}" for number in range(44)]
 FILL = f"""
+set -e
 cd {SHARE}
 for volume in default-quiet-*; do
   mkdir -p $volume/deep/.hidden
@@ -51,6 +52,7 @@ for volume in default-quiet-*; do
 done
 """
 LOOK = f"""
+set -e
 cd {SHARE}
 find default-quiet-* -printf '%p %i %y %m %U %G %s %T@ %l\n' | sort
 find default-quiet-* -type f -print0 | sort -z | xargs -0 sha256sum
@@ -175,6 +177,7 @@ def test_no_volume_no_line_and_no_pod_is_lost_by_upgrade_and_teardown(restored: 
     volumes, pods, data = drill.volumes(), drill.pods(), drill.data()
     assert {one.policy for one in volumes.values() if one.claim in QUIET} == {"Delete", "Retain"}
     assert {restarts for _uid, _container, restarts in pods.values()} == {0}
+    assert data.count("/deep/.hidden/file") == 2 * len(QUIET), "each is listed, and its checksum"
     old = cluster.request("GET", f"{CLASSES}/{DELETED}")
 
     upgraded = run("site", "--tags=cluster", **storage(NEW_IMAGE, "true"))
