@@ -27,9 +27,6 @@ from typing import Any
 
 import yaml
 
-from lab import binaries
-from lab.control_plane import ControlPlane, Ports
-from lab.settings import pins
 from tests.integration.cluster.cluster import (
     BIN,
     RUN_MODULE,
@@ -37,7 +34,7 @@ from tests.integration.cluster.cluster import (
     environment,
     write_kubeconfig,
 )
-from tests.integration.cluster.conftest import free_ports
+from tests.integration.cluster.conftest import own_cluster
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -268,18 +265,11 @@ def main() -> None:
     counts = [int(text) for text in sys.argv[1:]] or [1000, 10000]
     with tempfile.TemporaryDirectory(prefix="benchmark-") as name:
         folder = Path(name)
-        (folder / "plane").mkdir()
-        kubernetes = binaries.kubernetes(pins()["kubernetes"][0])
-        plane = ControlPlane(folder / "plane", Ports(*free_ports(5)), kubernetes, binaries.etcd())
-        plane.make_certificates([])
-        try:
-            plane.start()
-            bench = Bench(Cluster(plane), folder)
+        with own_cluster(folder / "plane") as cluster:
+            bench = Bench(cluster, folder)
             print(f"{os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}")
             for count in counts:
                 bench.table(count, everything=count <= 1000)
-        finally:
-            plane.stop()
 
 
 if __name__ == "__main__":

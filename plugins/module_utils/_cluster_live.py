@@ -309,9 +309,13 @@ def _find_held(cluster: Cluster, found: Consequences, note: Tell) -> None:
         ]
         waiting = [one for one in held if one["status"]["phase"] in ("Bound", "Available")]
         kept = [one for one in held if one["status"]["phase"] in ("Released", "Failed")]
-        held_now = name in found.hold_provisioners or any(
-            one["provisioner"] == name for one in cluster.classes if one["name"] in found.hold_classes
-        )
+        # A class that is made again may get another provisioner than its volumes have.
+        of_classes = [one["provisioner"] for one in cluster.classes if one["name"] in found.hold_classes] + [
+            provisioner_of(one)
+            for one in cluster.live_volumes
+            if one["spec"].get("storageClassName") in found.hold_classes
+        ]
+        held_now = name in found.hold_provisioners or name in of_classes
         if waiting or held_now:
             found.restore.append(name)
         if kept:

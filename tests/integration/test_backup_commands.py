@@ -13,7 +13,7 @@ import pytest
 from lab.lifecycle import Lab
 
 from .conftest import Play, play
-from .test_volume_life import KEPT, PODS, Objects
+from .objects import KEPT, PODS, Objects
 
 BACKUP = "clusterkit.storage.backup"
 REPOSITORY = "/srv/backups-with-commands"  # on the server of the lab

@@ -22,28 +22,15 @@ import yaml
 
 from lab.lifecycle import Lab
 from lab.settings import LabError
+from tests.integration import writers
 
 ROOT = Path(__file__).resolve().parents[3]
 LOG = logging.getLogger(__name__)
 SERVER = "192.168.77.11"
 FOLDER = "/nfs/k8s/outage"
-ACKNOWLEDGED = "/var/lib/outage-drill"
 # Mounts of one export share a superblock if their options are the same; rsize=131072 is what mounts get here that ask
 # for nothing. These make one for pods that all end, and one for pods of which some go on.
 ALONE, SHARED = ["hard", "nfsvers=4.2", "rsize=32768"], ["hard", "nfsvers=4.2", "rsize=65536"]
-# A line counts once its fsync has returned; then its number is written to the node's own disk.
-WRITER = f"""
-n=0
-while :; do
-  n=$((n + 1))
-  if echo $n | dd of=/data/lines oflag=append conv=notrunc,fsync 2>/tmp/said; then
-    echo $n >> {ACKNOWLEDGED}/$HOSTNAME
-  else
-    echo "$n $(cat /tmp/said)" >> {ACKNOWLEDGED}/$HOSTNAME.errors
-  fi
-  usleep 500000
-done
-"""
 
 
 @dataclass(frozen=True)
@@ -86,26 +73,10 @@ def objects(pod: Pod) -> list[tuple[str, dict[str, Any]]]:
         "volumeName": name,
         "resources": {"requests": size},
     }
-    container = {
-        "name": "writer",
-        "image": "docker.io/library/busybox:1.36",
-        "command": ["sh", "-c", WRITER],
-        "env": [{"name": "HOSTNAME", "value": pod.name}],
-        "volumeMounts": [{"name": "data", "mountPath": "/data"}, {"name": "acks", "mountPath": ACKNOWLEDGED}],
-    }
-    spec = {
-        "nodeName": pod.node,
-        "terminationGracePeriodSeconds": 5,
-        "containers": [container],
-        "volumes": [
-            {"name": "data", "persistentVolumeClaim": {"claimName": name}},
-            {"name": "acks", "hostPath": {"path": ACKNOWLEDGED, "type": "DirectoryOrCreate"}},
-        ],
-    }
     return [
         ("/api/v1/persistentvolumes", {"metadata": metadata, "spec": volume}),
         (f"{namespace}/persistentvolumeclaims", {"metadata": metadata, "spec": claim}),
-        (f"{namespace}/pods", {"metadata": metadata, "spec": spec}),
+        (f"{namespace}/pods", {"metadata": metadata, "spec": writers.spec(pod.name, claim=name, node=pod.node)}),
     ]
 
 
@@ -121,28 +92,13 @@ class Drill:
         return {one["metadata"]["name"].removeprefix("outage-"): one for one in found}
 
     def acknowledged(self) -> dict[str, list[str]]:
-        """Numbers of the lines by pod; and what went wrong, by pod with the suffix .errors."""
-        found: dict[str, list[str]] = {}
-        for guest in self.nodes:
-            for line in guest.ssh(f"find {ACKNOWLEDGED} -type f -exec grep -H '' {{}} +").splitlines():
-                path, _colon, number = line.partition(":")
-                found.setdefault(Path(path).name, []).append(number)
-        return found
-
-    def written(self) -> dict[str, set[str]]:
-        text = self.server.ssh(f"cd {FOLDER} && grep -H '' */lines")
-        found: dict[str, set[str]] = {}
-        for line in text.splitlines():
-            path, _colon, number = line.partition(":")
-            found.setdefault(path.partition("/")[0], set()).add(number)
-        return found
+        return writers.acknowledged(self.nodes)
 
     def clear(self) -> None:
         for kind in ("namespaces/default/pods", "namespaces/default/persistentvolumeclaims", "persistentvolumes"):
             self.plane.request("DELETE", f"/api/v1/{kind}?labelSelector=drill%3Doutage")
         until(lambda: not self.there(), 180, "the pods of an earlier drill are gone")
-        for node in self.nodes:
-            node.ssh(f"rm -rf {ACKNOWLEDGED}; mkdir {ACKNOWLEDGED}")
+        writers.forget(self.nodes)
         self.server.ssh(f"rm -rf {FOLDER}/*; mkdir -p {' '.join(f'{FOLDER}/{pod.name}' for pod in PODS)}")
 
     def start(self) -> None:
@@ -233,10 +189,9 @@ def back(drill: Drill, before: dict[str, list[str]]) -> None:
     assert set(drill.there()) == RUNNING
     acknowledged = drill.acknowledged()
     assert not {f"{name}.errors" for name in RUNNING} & set(acknowledged), "a running pod has seen an error"
-    written = drill.written()
-    for pod in PODS:
-        lost = set(acknowledged[pod.name]) - written[pod.name]
-        assert not lost, f"{pod.name}: {len(lost)} lines whose fsync had returned are lost: {sorted(lost)[:5]}"
+    writers.assert_nothing_lost(
+        acknowledged, writers.written(drill.server, {pod.name: f"{FOLDER}/{pod.name}" for pod in PODS})
+    )
     shown = drill.recover()
     assert shown.returncode == 0, shown.stdout
     assert "0 to change" in shown.stdout, shown.stdout

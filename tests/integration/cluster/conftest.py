@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,18 +36,23 @@ def free_ports(count: int) -> list[int]:
             one.close()
 
 
+@contextmanager
+def own_cluster(folder: Path) -> Iterator[Cluster]:
+    """The cluster of a control plane that lives in `folder`, made here."""
+    folder.mkdir()
+    plane = ControlPlane(folder, Ports(*free_ports(5)), binaries.kubernetes(pins()["kubernetes"][0]), binaries.etcd())
+    plane.make_certificates([])
+    try:
+        plane.start()
+        yield Cluster(plane)
+    finally:
+        plane.stop()
+
+
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    with tempfile.TemporaryDirectory(prefix="cluster-") as folder:
-        plane = ControlPlane(
-            Path(folder), Ports(*free_ports(5)), binaries.kubernetes(pins()["kubernetes"][0]), binaries.etcd()
-        )
-        plane.make_certificates([])
-        try:
-            plane.start()
-            yield Cluster(plane)
-        finally:
-            plane.stop()
+    with tempfile.TemporaryDirectory(prefix="cluster-") as folder, own_cluster(Path(folder) / "plane") as cluster:
+        yield cluster
 
 
 @pytest.fixture

@@ -8,22 +8,16 @@ import io
 import json
 import subprocess
 import tarfile
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from lab import binaries
-from lab.process import Process
+from tests.integration.registry import registry
 
 from .cluster import BIN, environment
-from .conftest import free_ports
 
 # Many runs of playbooks: minutes.
 pytestmark = pytest.mark.long
@@ -34,42 +28,6 @@ INDEX = "application/vnd.oci.image.index.v1+json"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 ARCHITECTURES = ["amd64", "arm64"]
 MIRROR = "clusterkit.storage.mirror"
-
-
-@contextmanager
-def registry(folder: Path, *, htpasswd: bool = False) -> Iterator[str]:
-    """Its host and port."""
-    folder.mkdir()
-    (port,) = free_ports(1)
-    config: dict[str, Any] = {
-        "version": "0.1",
-        "storage": {"filesystem": {"rootdirectory": str(folder / "data")}},
-        "http": {"addr": f"127.0.0.1:{port}"},
-    }
-    if htpasswd:
-        (folder / "htpasswd").write_text(HTPASSWD)
-        config["auth"] = {"htpasswd": {"realm": "test", "path": str(folder / "htpasswd")}}
-    (folder / "config.yml").write_text(yaml.safe_dump(config))
-    process = Process(folder, "registry")
-    process.start([binaries.registry() / "docker-registry", "serve", folder / "config.yml"])
-    try:
-        deadline = time.monotonic() + 30
-        while status(f"http://127.0.0.1:{port}/v2/") is None:
-            assert time.monotonic() < deadline, process.said()
-            time.sleep(0.1)
-        yield f"127.0.0.1:{port}"
-    finally:
-        process.stop()
-
-
-def status(url: str) -> int | None:
-    try:
-        with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 (the loopback)
-            return int(answer.status)
-    except urllib.error.HTTPError as error:
-        return error.code
-    except OSError:
-        return None
 
 
 def write_layout(folder: Path, word: str) -> None:
@@ -113,7 +71,7 @@ def push(folder: Path, word: str, image: str) -> None:
 
 @pytest.fixture
 def registries(tmp_path: Path) -> Iterator[tuple[str, str]]:
-    with registry(tmp_path / "source") as source, registry(tmp_path / "target", htpasswd=True) as target:
+    with registry(tmp_path / "source") as source, registry(tmp_path / "target", htpasswd=HTPASSWD) as target:
         for number, name in enumerate(("team/provisioner:v1", "busybox:1.36", "more:v2")):
             push(tmp_path / f"image-{number}", name, f"{source}/{name}")
         yield source, target

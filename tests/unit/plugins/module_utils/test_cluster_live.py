@@ -119,6 +119,20 @@ def test_a_class_that_may_be_made_again_is_and_the_volumes_whose_fate_changes_ar
     )
 
 
+def test_volumes_of_a_class_that_gets_another_provisioner_have_their_policies_back_in_the_same_run() -> None:
+    volumes = [live_volume("pvc-1", by=NAME, storageClassName="c", persistentVolumeReclaimPolicy="Delete")]
+    other = {**PROVISIONER, "name": "other", "provisioner_name": "example.org/other"}
+    result = check(
+        None,
+        {"storage_classes": [live_class()], "volumes": volumes},
+        k8s_storage_classes=[{"name": "c", "provisioner": "example.org/other", "allow_recreate": True}],
+        k8s_storage_provisioners=[PROVISIONER, other],
+    )
+    assert result["problems"] == []
+    assert result["cluster"]["hold_classes"] == ["c"]
+    assert result["cluster"]["restore"] == ["example.org/other", NAME]
+
+
 @pytest.mark.parametrize(
     ("live", "wanted", "words"),
     [
