@@ -126,7 +126,8 @@ class Conduct:
     def _read_surroundings(self) -> None:
         for base, folder in self.folders.items():
             self.clusters[base] = self._guard(folder, folder.clusters)
-        if self.request.state == "purged" or (self.request.state == "quarantined" and self.request.steps):
+        moving = self.request.state in ("intended", "quarantined") and self.request.steps
+        if self.request.state == "purged" or moving:
             self.open_state = _open_state.read(self.places.nfsd)
             if self.open_state.nfsv3:
                 self.outcome.warnings.append(

@@ -180,6 +180,20 @@ def test_open_files(ready: World) -> None:
     assert "is open by" in ready.run("purged", step, allow_purge_now=True).problem
 
 
+def test_no_intent_for_what_cannot_be_moved(ready: World) -> None:
+    """After an intent the PersistentVolume is removed: it must not be gone while its directory has to stay."""
+    volume = ready.volume()
+    step = ready.of_volume(volume, objects=objects())
+    ready.open_by(volume / "sub/deeper/other")
+    for check_mode in (True, False):
+        outcome = ready.run("intended", step, check_mode=check_mode)
+        assert states(outcome) == ["refused"] and "is open by 10.0.0.7:832" in outcome.problem
+    (ready.nfsd / "clients").rename(ready.folder / "none")
+    assert "is not known on this host" in ready.run("intended", step).problem
+    assert ready.info()["intents"] == []
+    assert states(ready.run("intended", step, allow_unknown_open_state=True)) == ["changed"]
+
+
 def test_open_state_that_nobody_knows(ready: World) -> None:
     (ready.nfsd / "clients").rmdir()
     step = ready.step(ready.volume())
