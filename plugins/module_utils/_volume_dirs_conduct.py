@@ -306,6 +306,12 @@ class Conduct:
         if not self.open_state.known:
             if self.request.allow_unknown_open_state:
                 return
+            if self.open_state.grace:
+                raise Stop(
+                    "refused",
+                    "the NFS server has just started, and its clients are telling it what they have open; run it again "
+                    "when its grace period is over",
+                )
             raise Stop(
                 "refused",
                 "what NFSv4 clients have open is not known on this host; say allow_unknown_open_state: true if it "

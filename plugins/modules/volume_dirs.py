@@ -41,8 +41,8 @@ options:
     description:
       - V(present) makes C(.clusterkit) and notes O(clusters) as users of the shares. Nothing is quarantined in a share
         without that note.
-      - V(intended) writes an intent with all objects of a volume. It comes before the PersistentVolume is deleted, so it
-        is refused where a client of NFSv4 has something open, or nobody knows that.
+      - V(intended) writes an intent with all objects of a volume. It comes before the PersistentVolume is deleted, so
+        it is refused where a client of NFSv4 has something open, or nobody knows that.
       - V(quarantined) moves directories into quarantine, and closes their intents. A directory that belongs to a volume
         needs an intent; an orphan needs none.
       - V(restored) moves directories back to where they were, or to C(directory) of the step. An intent keeps the

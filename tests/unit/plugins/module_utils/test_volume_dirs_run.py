@@ -201,6 +201,16 @@ def test_open_state_that_nobody_knows(ready: World) -> None:
     assert states(ready.run("quarantined", step, allow_unknown_open_state=True)) == ["changed"]
 
 
+def test_clients_that_still_tell_what_they_have_open_are_waited_for(ready: World) -> None:
+    for name, text in (("threads", "8\n"), ("v4_end_grace", "N\n")):
+        (ready.nfsd / name).write_text(text)
+    step = ready.step(ready.volume())
+    outcome = ready.run("quarantined", step)
+    assert states(outcome) == ["refused"] and "when its grace period is over" in outcome.problem
+    (ready.nfsd / "v4_end_grace").write_text("Y\n")
+    assert states(ready.run("quarantined", step)) == ["changed"]
+
+
 def test_clients_of_version_3_are_named_as_unknowable(ready: World) -> None:
     (ready.nfsd / "versions").write_text("+3 +4\n")
     (warning,) = ready.run("quarantined", ready.step(ready.volume())).warnings
