@@ -203,7 +203,7 @@ options:
   allow_unknown_open_state:
     description:
       - Whether directories may be moved and removed on a host that cannot know what NFSv4 clients have open, because
-        its kernel does not serve NFS or is older than 5.3.
+        its kernel does not serve NFS, is older than 5.3, or has just begun to serve (its grace period).
     type: bool
     default: false
   retention:

@@ -301,7 +301,9 @@ def test_power_of_the_server_is_cut_twice(world: World, monkeypatch: pytest.Monk
 
     # The objects are gone, and their directories about to be moved.
     world.cut_power(lambda: world.cluster.wait("one is gone", lambda: names - world.cluster.names(VOLUMES), 600))
-    world.away(original, *places)
+    assert not world.away(original, *places)
+    intents = world.server.ssh(f"ls /nfs/{OWN}/intents")
+    assert all(volumes[name]["metadata"]["uid"] in intents for name in names)
     # The run that finishes it begins to move.
     first = f'until [ "$(ls /nfs/{TRASH})" ]; do sleep 0.02; done'
     world.cut_power(lambda: world.server.ssh(first, timeout=600))
