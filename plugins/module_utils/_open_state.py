@@ -21,9 +21,13 @@ _ADDRESS = re.compile(r'^address: "(.*)"$', re.MULTILINE)
 
 @dataclass
 class OpenState:
-    """`known` is False where no nfsd of this machine says anything: not a server, or a kernel that is too old."""
+    """`known` is False where no nfsd of this machine says anything: not a server, or a kernel that is too old.
+
+    It is False in its grace period, too: after a reboot clients tell it first what they had open before.
+    """
 
     known: bool = False
+    grace: bool = False
     nfsv3: bool = False  # whether the server speaks NFSv3, too
     holders: dict[str, dict[int, set[str]]] = field(default_factory=dict)  # device ("8:1"), inode, clients
 
@@ -38,7 +42,8 @@ def read(nfsd: str = NFSD) -> OpenState:
         clients = sorted((Path(nfsd) / "clients").iterdir())
     except OSError:
         return state
-    state.known = True
+    state.grace = _in_grace(nfsd)
+    state.known = not state.grace
     for client in clients:
         try:
             lines = (client / "states").read_text(encoding="utf-8", errors="replace").splitlines()
@@ -70,6 +75,15 @@ def _name(client: Path) -> str:
     address = _ADDRESS.search(info)
     name = _NAME.search(info)
     return (address or name or ["", f"client {client.name}"])[1]
+
+
+def _in_grace(nfsd: str) -> bool:
+    """fs/nfsd/nfsctl.c: write_v4_end_grace says N also where nfsd does not run."""
+    try:
+        runs = int((Path(nfsd) / "threads").read_text(encoding="ascii")) > 0
+        return runs and (Path(nfsd) / "v4_end_grace").read_text(encoding="ascii").strip() == "N"
+    except (OSError, ValueError):
+        return False
 
 
 def _speaks_3(nfsd: str) -> bool:

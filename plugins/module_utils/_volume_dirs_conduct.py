@@ -126,7 +126,8 @@ class Conduct:
     def _read_surroundings(self) -> None:
         for base, folder in self.folders.items():
             self.clusters[base] = self._guard(folder, folder.clusters)
-        if self.request.state == "purged" or (self.request.state == "quarantined" and self.request.steps):
+        moving = self.request.state in ("intended", "quarantined") and self.request.steps
+        if self.request.state == "purged" or moving:
             self.open_state = _open_state.read(self.places.nfsd)
             if self.open_state.nfsv3:
                 self.outcome.warnings.append(
@@ -305,6 +306,12 @@ class Conduct:
         if not self.open_state.known:
             if self.request.allow_unknown_open_state:
                 return
+            if self.open_state.grace:
+                raise Stop(
+                    "refused",
+                    "the NFS server has just started, and its clients are telling it what they have open; run it again "
+                    "when its grace period is over",
+                )
             raise Stop(
                 "refused",
                 "what NFSv4 clients have open is not known on this host; say allow_unknown_open_state: true if it "

@@ -43,10 +43,14 @@ class Intending(Conduct):
             raise Stop("refused", problem)
         self._check_owner(step)
         self._check_surroundings(step)
+        folder = self._folder(step)
         parent, _name, found, descriptor = self._find_directory(step)
         os.close(parent)
-        os.close(descriptor)
-        folder = self._folder(step)
+        try:
+            # Its volume is removed next: of what cannot be moved it must stay.
+            self._check_open_state(descriptor, folder)
+        finally:
+            os.close(descriptor)
         name = intent_name(step.volume)
         content = self._record(step, found, "Intent")
         content["objects"] = step.objects

@@ -41,7 +41,8 @@ options:
     description:
       - V(present) makes C(.clusterkit) and notes O(clusters) as users of the shares. Nothing is quarantined in a share
         without that note.
-      - V(intended) writes an intent with all objects of a volume. It comes before the PersistentVolume is deleted.
+      - V(intended) writes an intent with all objects of a volume. It comes before the PersistentVolume is deleted, so
+        it is refused where a client of NFSv4 has something open, or nobody knows that.
       - V(quarantined) moves directories into quarantine, and closes their intents. A directory that belongs to a volume
         needs an intent; an orphan needs none.
       - V(restored) moves directories back to where they were, or to C(directory) of the step. An intent keeps the
@@ -202,7 +203,7 @@ options:
   allow_unknown_open_state:
     description:
       - Whether directories may be moved and removed on a host that cannot know what NFSv4 clients have open, because
-        its kernel does not serve NFS or is older than 5.3.
+        its kernel does not serve NFS, is older than 5.3, or has just begun to serve (its grace period).
     type: bool
     default: false
   retention:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from ansible_collections.clusterkit.storage.plugins.module_utils import _open_state
 from hypothesis import given
 from hypothesis import strategies as st
@@ -68,6 +69,19 @@ def test_no_server_and_old_kernels(tmp_path: Path) -> None:
     (tmp_path / "versions").write_text("+3 +4 +4.1 +4.2\n")
     state = _open_state.read(str(tmp_path))
     assert not state.known and state.nfsv3
+
+
+@pytest.mark.parametrize(
+    ("threads", "ended", "known"), [("8\n", "N\n", False), ("8\n", "Y\n", True), ("0\n", "N\n", True)]
+)
+def test_nothing_is_known_while_clients_tell_what_they_had_open(
+    tmp_path: Path, threads: str, ended: str, known: bool
+) -> None:
+    place = nfsd(tmp_path)
+    (tmp_path / "threads").write_text(threads)
+    (tmp_path / "v4_end_grace").write_text(ended)
+    state = _open_state.read(place)
+    assert (state.known, state.grace) == (known, not known)
 
 
 def test_states_that_cannot_be_read(tmp_path: Path) -> None:

@@ -180,11 +180,35 @@ def test_open_files(ready: World) -> None:
     assert "is open by" in ready.run("purged", step, allow_purge_now=True).problem
 
 
+def test_no_intent_for_what_cannot_be_moved(ready: World) -> None:
+    """After an intent the PersistentVolume is removed: it must not be gone while its directory has to stay."""
+    volume = ready.volume()
+    step = ready.of_volume(volume, objects=objects())
+    ready.open_by(volume / "sub/deeper/other")
+    for check_mode in (True, False):
+        outcome = ready.run("intended", step, check_mode=check_mode)
+        assert states(outcome) == ["refused"] and "is open by 10.0.0.7:832" in outcome.problem
+    (ready.nfsd / "clients").rename(ready.folder / "none")
+    assert "is not known on this host" in ready.run("intended", step).problem
+    assert ready.info()["intents"] == []
+    assert states(ready.run("intended", step, allow_unknown_open_state=True)) == ["changed"]
+
+
 def test_open_state_that_nobody_knows(ready: World) -> None:
     (ready.nfsd / "clients").rmdir()
     step = ready.step(ready.volume())
     assert "is not known on this host" in ready.run("quarantined", step).problem
     assert states(ready.run("quarantined", step, allow_unknown_open_state=True)) == ["changed"]
+
+
+def test_clients_that_still_tell_what_they_have_open_are_waited_for(ready: World) -> None:
+    for name, text in (("threads", "8\n"), ("v4_end_grace", "N\n")):
+        (ready.nfsd / name).write_text(text)
+    step = ready.step(ready.volume())
+    outcome = ready.run("quarantined", step)
+    assert states(outcome) == ["refused"] and "when its grace period is over" in outcome.problem
+    (ready.nfsd / "v4_end_grace").write_text("Y\n")
+    assert states(ready.run("quarantined", step)) == ["changed"]
 
 
 def test_clients_of_version_3_are_named_as_unknowable(ready: World) -> None:
