@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,80 +11,9 @@ import pytest
 from lab.lifecycle import Lab
 
 from .conftest import play
+from .objects import VOLUMES, Objects
 
-CLAIMS = "/api/v1/namespaces/default/persistentvolumeclaims"
-PODS = "/api/v1/namespaces/default/pods"
-VOLUMES = "/api/v1/persistentvolumes"
 KEPT = "managed-nfs-storage"
-
-
-class Objects:
-    """What the test makes in the lab's cluster and waits for."""
-
-    def __init__(self, lab: Lab) -> None:
-        self.request = lab.control_plane.request
-
-    def wait(self, what: str, done: Callable[[], object], seconds: float = 240) -> None:
-        deadline = time.monotonic() + seconds
-        while not done():
-            assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
-            time.sleep(1)
-
-    def claim(self, name: str, storage_class: str, size: str = "1Mi", mode: str = "ReadWriteMany") -> None:
-        spec = {
-            "accessModes": [mode],
-            "storageClassName": storage_class,
-            "resources": {"requests": {"storage": size}},
-        }
-        self.request("POST", CLAIMS, {"metadata": {"name": name}, "spec": spec})
-
-    def volume_of(self, claim: str) -> str:
-        self.wait(f"{claim} is bound", lambda: self.request("GET", f"{CLAIMS}/{claim}")["status"]["phase"] == "Bound")
-        return str(self.request("GET", f"{CLAIMS}/{claim}")["spec"]["volumeName"])
-
-    def phase(self, volume: str) -> str:
-        return str(self.request("GET", f"{VOLUMES}/{volume}")["status"]["phase"])
-
-    def start(self, name: str, claim: str, script: str, **more: str) -> None:
-        spec = {
-            **more,
-            "restartPolicy": "Never",
-            "terminationGracePeriodSeconds": 0,
-            "containers": [
-                {
-                    "name": "c",
-                    "image": "docker.io/library/busybox:1.36",
-                    "command": ["sh", "-ec", script],
-                    "terminationMessagePolicy": "FallbackToLogsOnError",
-                    "volumeMounts": [{"name": "v", "mountPath": "/mnt"}],
-                }
-            ],
-            "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": claim}}],
-        }
-        self.request("POST", PODS, {"metadata": {"name": name}, "spec": spec})
-
-    def finished(self, *names: str) -> None:
-        """Wait until the pods have succeeded, and remove them: a claim in use stays when it is deleted."""
-        for name in names:
-            phases: list[str] = []
-
-            def ended(name: str = name, phases: list[str] = phases) -> bool:
-                phases.append(self.request("GET", f"{PODS}/{name}")["status"].get("phase", ""))
-                return phases[-1] in {"Succeeded", "Failed"}
-
-            self.wait(f"pod {name} is done", ended)
-            assert phases[-1] == "Succeeded", self.request("GET", f"{PODS}/{name}")["status"]
-        for name in names:
-            self.request("DELETE", f"{PODS}/{name}")
-        self.wait("the pods are gone", lambda: not set(names) & self.names(PODS))
-
-    def names(self, path: str) -> set[str]:
-        return {item["metadata"]["name"] for item in self.request("GET", path)["items"]}
-
-    def delete_claims(self, *names: str) -> None:
-        for name in names:
-            self.request("DELETE", f"{CLAIMS}/{name}")
-        self.wait("the claims are gone", lambda: not set(names) & self.names(CLAIMS))
 
 
 def run(playbook: str, folder: Path, **values: Any) -> Any:
@@ -125,7 +52,7 @@ def test_what_pods_find_in_volumes_that_live_on(tmp_path: Path, restored: Lab) -
     # Growing needs no pod to stop; claim and volume agree, and the directory is where it was.
     cluster.start("hold", "own", "until [ -e /mnt/enough ]; do sleep 1; done; grep -qx again /mnt/.hidden/deep/file")
     run("expand", tmp_path, expand_namespaces="default", expand_names="own", expand_size="1.5Gi", expand_confirm="true")
-    claim = cluster.request("GET", f"{CLAIMS}/own")
+    claim = cluster.request("GET", f"{cluster.claims}/own")
     volume = cluster.request("GET", f"{VOLUMES}/{volumes['own']}")
     sizes = {claim["status"]["capacity"]["storage"], volume["spec"]["capacity"]["storage"]}
     assert sizes == {"1536Mi"}, sizes
