@@ -208,7 +208,9 @@ def test_a_lost_namespace_comes_back(shop: Shop, engine: str) -> None:
 
 def test_a_claim_in_use_is_restored_only_by_a_run_that_stops_its_pods(shop: Shop) -> None:
     labels = {"app": "web"}
-    template = {"metadata": {"labels": labels}, "spec": shop.cluster.pod("data", IDLE)}
+    # Without a grace period the API forgets a pod before its node has ended it.
+    pod = {**shop.cluster.pod("data", IDLE), "terminationGracePeriodSeconds": 30}
+    template = {"metadata": {"labels": labels}, "spec": pod}
     spec = {"replicas": 2, "selector": {"matchLabels": labels}, "template": template}
     shop.cluster.request("POST", DEPLOYMENTS, {"metadata": {"name": "web"}, "spec": spec})
 
