@@ -20,7 +20,8 @@ from ansible_collections.clusterkit.storage.plugins.module_utils import _backup_
 from ansible_collections.clusterkit.storage.plugins.module_utils._backup import BackupError
 from ansible_collections.clusterkit.storage.tests.documentation import contradictions
 
-from .world import PASSWORD, World, difference, mount, names, picture
+from .trees import difference, picture
+from .world import PASSWORD, World, mount, names
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from ansible_collections.clusterkit.storage.plugins.module_utils import _restore_place, _restore_stage
 
-from .world import World, difference, forked, killed, names, odd_tree, picture, seconds_of
+from .trees import difference, odd_tree, picture
+from .world import World, forked, killed, names, seconds_of
 
 LIMITS = {"holes": False, "sockets": False}
 

@@ -14,7 +14,8 @@ import pytest
 from ..integration.cluster.cluster import Cluster
 from ..integration.cluster.conftest import cluster, empty, node
 from .site import BACKUP, CLASSES, Site, on_own_disk
-from .world import difference, names, odd_tree, picture
+from .trees import difference, odd_tree, picture
+from .world import names
 
 __all__ = ["cluster", "empty", "node"]
 

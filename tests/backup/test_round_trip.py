@@ -10,7 +10,8 @@ import stat
 import subprocess
 from pathlib import Path
 
-from .world import UID, World, difference, names, odd_tree, picture
+from .trees import difference, odd_tree, picture
+from .world import UID, World, names
 
 
 def allocated(folder: Path) -> int:

@@ -21,7 +21,8 @@ from ansible_collections.clusterkit.storage.plugins.module_utils import _backup_
 from ansible_collections.clusterkit.storage.plugins.module_utils._backup_run import Outcome
 from ansible_collections.clusterkit.storage.plugins.module_utils._snapshot_btrfs import Btrfs
 
-from .world import World, difference, forked, mount, names, odd_tree, picture
+from .trees import difference, odd_tree, picture
+from .world import World, forked, mount, names
 
 
 @pytest.fixture(autouse=True)

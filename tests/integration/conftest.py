@@ -70,6 +70,14 @@ def play(
     return Play(done.returncode, done.stdout + done.stderr)
 
 
+def run(playbook: str, folder: Path, **values: Any) -> Play:
+    """Run a playbook of the life cycle at once; return it when it ended well."""
+    variables = [f"-e{key}={value}" for key, value in values.items()]
+    done = play(f"clusterkit.storage.{playbook}", *variables, f"-e{playbook}_plan_dest={folder}/plan.json")
+    assert done.status == 0, done.output[-3000:]
+    return done
+
+
 LOOK = """
 sha256sum /etc/exports /etc/exports.d/* /var/lib/nfs/etab /etc/fstab /etc/nfsmount.conf.d/* 2>/dev/null
 dpkg-query -W | sha256sum

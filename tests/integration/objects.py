@@ -1,25 +1,27 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What tests make in the lab's cluster and wait for: claims, and pods that use them."""
+"""What tests make in the lab's cluster and wait for: claims, volumes, and pods that end."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 from lab.containers import BUSYBOX
 from lab.lifecycle import Lab
 
-CLAIMS = "/api/v1/namespaces/default/persistentvolumeclaims"
-PODS = "/api/v1/namespaces/default/pods"
 VOLUMES = "/api/v1/persistentvolumes"
 KEPT = "managed-nfs-storage"  # the class of the bootstrap
+IDLE = "trap 'exit 0' TERM; while :; do sleep 1; done"
 
 
 class Objects:
-    """Claims and pods of the namespace default, and their volumes."""
+    """Claims and pods of one namespace, and the volumes of the cluster."""
 
-    def __init__(self, lab: Lab) -> None:
+    def __init__(self, lab: Lab, namespace: str = "default") -> None:
         self.request = lab.control_plane.request
+        self.claims = f"/api/v1/namespaces/{namespace}/persistentvolumeclaims"
+        self.pods = f"/api/v1/namespaces/{namespace}/pods"
 
     def wait(self, what: str, done: Callable[[], object], seconds: float = 240) -> None:
         deadline = time.monotonic() + seconds
@@ -33,19 +35,22 @@ class Objects:
             "storageClassName": storage_class,
             "resources": {"requests": {"storage": size}},
         }
-        self.request("POST", CLAIMS, {"metadata": {"name": name}, "spec": spec})
+        self.request("POST", self.claims, {"metadata": {"name": name}, "spec": spec})
 
     def volume_of(self, claim: str) -> str:
-        self.wait(f"{claim} is bound", lambda: self.request("GET", f"{CLAIMS}/{claim}")["status"]["phase"] == "Bound")
-        return str(self.request("GET", f"{CLAIMS}/{claim}")["spec"]["volumeName"])
+        self.wait(
+            f"{claim} is bound", lambda: self.request("GET", f"{self.claims}/{claim}")["status"]["phase"] == "Bound"
+        )
+        return str(self.request("GET", f"{self.claims}/{claim}")["spec"]["volumeName"])
 
     def phase(self, volume: str) -> str:
         return str(self.request("GET", f"{VOLUMES}/{volume}")["status"]["phase"])
 
-    def start(self, name: str, claim: str, script: str, **more: str) -> None:
-        spec = {
+    @staticmethod
+    def pod(claim: str, script: str, **more: str) -> dict[str, Any]:
+        """The specification of a pod that mounts the claim at /mnt and runs the script."""
+        return {
             **more,
-            "restartPolicy": "Never",
             "terminationGracePeriodSeconds": 0,
             "containers": [
                 {
@@ -58,27 +63,30 @@ class Objects:
             ],
             "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": claim}}],
         }
-        self.request("POST", PODS, {"metadata": {"name": name}, "spec": spec})
 
-    def finished(self, *names: str) -> None:
+    def start(self, name: str, claim: str, script: str, **more: str) -> None:
+        spec = self.pod(claim, script, restartPolicy="Never", **more)
+        self.request("POST", self.pods, {"metadata": {"name": name}, "spec": spec})
+
+    def finished(self, *names: str, seconds: float = 240) -> None:
         """Wait until the pods have succeeded, and remove them: a claim in use stays when it is deleted."""
         for name in names:
             phases: list[str] = []
 
             def ended(name: str = name, phases: list[str] = phases) -> bool:
-                phases.append(self.request("GET", f"{PODS}/{name}")["status"].get("phase", ""))
+                phases.append(self.request("GET", f"{self.pods}/{name}")["status"].get("phase", ""))
                 return phases[-1] in {"Succeeded", "Failed"}
 
-            self.wait(f"pod {name} is done", ended)
-            assert phases[-1] == "Succeeded", self.request("GET", f"{PODS}/{name}")["status"]
+            self.wait(f"pod {name} is done", ended, seconds)
+            assert phases[-1] == "Succeeded", self.request("GET", f"{self.pods}/{name}")["status"]
         for name in names:
-            self.request("DELETE", f"{PODS}/{name}")
-        self.wait("the pods are gone", lambda: not set(names) & self.names(PODS))
+            self.request("DELETE", f"{self.pods}/{name}")
+        self.wait("the pods are gone", lambda: not set(names) & self.names(self.pods))
 
     def names(self, path: str) -> set[str]:
         return {item["metadata"]["name"] for item in self.request("GET", path)["items"]}
 
     def delete_claims(self, *names: str) -> None:
         for name in names:
-            self.request("DELETE", f"{CLAIMS}/{name}")
-        self.wait("the claims are gone", lambda: not set(names) & self.names(CLAIMS))
+            self.request("DELETE", f"{self.claims}/{name}")
+        self.wait("the claims are gone", lambda: not set(names) & self.names(self.claims))

@@ -13,12 +13,11 @@ import pytest
 from lab.lifecycle import Lab
 
 from .conftest import Play, play
-from .objects import KEPT, PODS, Objects
+from .objects import IDLE, KEPT, Objects
 
 BACKUP = "clusterkit.storage.backup"
 REPOSITORY = "/srv/backups-with-commands"  # on the server of the lab
 OWED = "storage.clusterkit/after"
-IDLE = "trap 'exit 0' TERM; while :; do sleep 1; done"
 # The volume holds a trace of what was run in which pod.
 SAYS = "echo $0 $(hostname) >> /mnt/log; sync"
 
@@ -35,14 +34,14 @@ def pods(restored: Lab) -> Iterator[Objects]:
     cluster.wait("both run", lambda: {phase(cluster, name) for name in "ab"} == {"Running"})
     yield cluster
     for name in "ab":
-        cluster.request("DELETE", f"{PODS}/{name}")
-    cluster.wait("the pods are gone", lambda: not {"a", "b"} & cluster.names(PODS))
+        cluster.request("DELETE", f"{cluster.pods}/{name}")
+    cluster.wait("the pods are gone", lambda: not {"a", "b"} & cluster.names(cluster.pods))
     cluster.delete_claims("shared")
     restored.guest("server1").ssh(f"rm -rf {REPOSITORY}")
 
 
 def phase(cluster: Objects, name: str) -> str:
-    return str(cluster.request("GET", f"{PODS}/{name}")["status"].get("phase"))
+    return str(cluster.request("GET", f"{cluster.pods}/{name}")["status"].get("phase"))
 
 
 def back_up(before: list[str], after: list[str], **more: Any) -> Play:
@@ -55,7 +54,7 @@ def back_up(before: list[str], after: list[str], **more: Any) -> Play:
 
 
 def owed(cluster: Objects, pod: str = "a") -> str | None:
-    found: str | None = cluster.request("GET", f"{PODS}/{pod}")["metadata"].get("annotations", {}).get(OWED)
+    found: str | None = cluster.request("GET", f"{cluster.pods}/{pod}")["metadata"].get("annotations", {}).get(OWED)
     return found
 
 

@@ -19,7 +19,7 @@ from lab.lifecycle import Lab
 
 from . import writers
 from .conftest import INVENTORY, Play, play
-from .objects import CLAIMS, KEPT, PODS, VOLUMES, Objects
+from .objects import KEPT, VOLUMES, Objects
 from .registry import registry
 
 # Each runs several playbooks on emulated machines.
@@ -29,7 +29,7 @@ CLASSES = "/apis/storage.k8s.io/v1/storageclasses"
 NAMESPACE = "nfs-provisioner"
 DEPLOYMENTS = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments"
 PROVISIONER = "nfs-client-provisioner"
-MINE = f"{PODS}?labelSelector=drill%3Dupgrade"
+MINE = "labelSelector=drill%3Dupgrade"
 SHARE = "/nfs/k8s/dpv"
 DELETED = "drill"
 OLD_IMAGE = containers.PROVISIONER
@@ -90,7 +90,7 @@ class Drill:
         for number, name in enumerate(WRITING):
             spec = writers.spec(name, claim=name, node=self.nodes[number % 2].machine.name)
             body = {"metadata": {"name": name, "labels": {"drill": "upgrade"}}, "spec": spec}
-            self.cluster.request("POST", PODS, body)
+            self.cluster.request("POST", self.cluster.pods, body)
         self.cluster.wait("all pods run", self.all_run, 600)
         self.cluster.wait("all pods write", lambda: set(WRITING) == set(writers.acknowledged(self.nodes)))
 
@@ -109,13 +109,16 @@ class Drill:
         }
 
     def all_run(self) -> bool:
-        return all(one["status"]["phase"] == "Running" for one in self.cluster.request("GET", MINE)["items"])
+        return all(
+            one["status"]["phase"] == "Running"
+            for one in self.cluster.request("GET", f"{self.cluster.pods}?{MINE}")["items"]
+        )
 
     def pods(self) -> dict[str, tuple[str, str, int]]:
         """Uid, container and number of restarts of the pods that write."""
         return {
             one["metadata"]["name"]: (one["metadata"]["uid"], status["containerID"], status["restartCount"])
-            for one in self.cluster.request("GET", MINE)["items"]
+            for one in self.cluster.request("GET", f"{self.cluster.pods}?{MINE}")["items"]
             for status in one["status"]["containerStatuses"]
         }
 
@@ -226,7 +229,7 @@ def test_no_volume_no_line_and_no_pod_is_lost_by_upgrade_and_teardown(restored: 
     assert drill.pods() == pods
     assert drill.data() == data
     drill.assert_pods_have_written_all_the_time()
-    assert set(WRITING + QUIET) - cluster.names(CLAIMS) == {"quiet-01"}
+    assert set(WRITING + QUIET) - cluster.names(cluster.claims) == {"quiet-01"}
 
 
 def fill(source: str, folder: Path, lab: Lab) -> dict[str, str]:

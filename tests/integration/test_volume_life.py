@@ -4,22 +4,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from lab.lifecycle import Lab
 
-from .conftest import play
-from .objects import CLAIMS, KEPT, VOLUMES, Objects
-
-
-def run(playbook: str, folder: Path, **values: Any) -> Any:
-    """Run a playbook of the life cycle at once; return it when it ended well."""
-    variables = [f"-e{key}={value}" for key, value in values.items()]
-    done = play(f"clusterkit.storage.{playbook}", *variables, f"-e{playbook}_plan_dest={folder}/plan.json")
-    assert done.status == 0, done.output[-3000:]
-    return done
+from .conftest import run
+from .objects import KEPT, VOLUMES, Objects
 
 
 def test_what_pods_find_in_volumes_that_live_on(tmp_path: Path, restored: Lab) -> None:
@@ -50,7 +41,7 @@ def test_what_pods_find_in_volumes_that_live_on(tmp_path: Path, restored: Lab) -
     # Growing needs no pod to stop; claim and volume agree, and the directory is where it was.
     cluster.start("hold", "own", "until [ -e /mnt/enough ]; do sleep 1; done; grep -qx again /mnt/.hidden/deep/file")
     run("expand", tmp_path, expand_namespaces="default", expand_names="own", expand_size="1.5Gi", expand_confirm="true")
-    claim = cluster.request("GET", f"{CLAIMS}/own")
+    claim = cluster.request("GET", f"{cluster.claims}/own")
     volume = cluster.request("GET", f"{VOLUMES}/{volumes['own']}")
     sizes = {claim["status"]["capacity"]["storage"], volume["spec"]["capacity"]["storage"]}
     assert sizes == {"1536Mi"}, sizes

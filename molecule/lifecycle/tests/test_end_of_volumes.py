@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from lab.lifecycle import Lab
-from tests.integration.conftest import play
-from tests.integration.test_volume_life import KEPT, PODS, VOLUMES, Objects, run
+from tests.integration.conftest import play, run
+from tests.integration.objects import KEPT, VOLUMES, Objects
 
 CLEANUP = "clusterkit.storage.cleanup"
 SERVER = "192.168.77.11"
@@ -100,7 +100,7 @@ class World:
         count = f"cat /nfs/{self.places['live']}/lines 2>/dev/null | wc -l"
         before = int(self.server.ssh(count))
         self.cluster.wait("the pod writes", lambda: int(self.server.ssh(count)) > before, 300)
-        assert self.cluster.request("GET", f"{PODS}/live")["status"]["phase"] == "Running"
+        assert self.cluster.request("GET", f"{self.cluster.pods}/live")["status"]["phase"] == "Running"
 
     def open_in(self, *claims: str) -> list[str]:
         """Inodes in the directories of these volumes that nfsd has a state for."""
