@@ -108,17 +108,18 @@ class Drill:
             if one["status"].get("phase") in {"Bound", "Released", "Failed"}
         }
 
+    def mine(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.cluster.request("GET", f"{self.cluster.pods}?{MINE}")["items"]
+        return found
+
     def all_run(self) -> bool:
-        return all(
-            one["status"]["phase"] == "Running"
-            for one in self.cluster.request("GET", f"{self.cluster.pods}?{MINE}")["items"]
-        )
+        return all(one["status"]["phase"] == "Running" for one in self.mine())
 
     def pods(self) -> dict[str, tuple[str, str, int]]:
         """Uid, container and number of restarts of the pods that write."""
         return {
             one["metadata"]["name"]: (one["metadata"]["uid"], status["containerID"], status["restartCount"])
-            for one in self.cluster.request("GET", f"{self.cluster.pods}?{MINE}")["items"]
+            for one in self.mine()
             for status in one["status"]["containerStatuses"]
         }
 

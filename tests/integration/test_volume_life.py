@@ -9,7 +9,7 @@ import pytest
 
 from lab.lifecycle import Lab
 
-from .conftest import run
+from .conftest import play, run
 from .objects import KEPT, VOLUMES, Objects
 
 
