@@ -303,8 +303,9 @@ class _Run:
         """Refuse a directory in which clients have files open: they would go on writing into what is quarantined."""
         if self.allow_open:
             return
-        inodes = _open_state.read(self.places.nfsd).inodes(target.folder.device)
-        if not inodes:
+        state = _open_state.read(self.places.nfsd)
+        inodes = state.inodes(target.folder.device)
+        if not inodes and not state.grace:
             return
         parent = open_below(target.folder.base, target.parts[:-1])
         try:
@@ -312,6 +313,11 @@ class _Run:
                 return
         finally:
             os.close(parent)
+        if state.grace:
+            raise BackupError(
+                "the NFS server has just started, and its clients are telling it what they have open in "
+                f"{target.directory}; run it again when its grace period is over, or say allow_open: true"
+            )
         live = open_below(target.folder.base, target.parts)
         try:
             found = _tree.find_inode(live, inodes)

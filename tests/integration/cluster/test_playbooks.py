@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The playbooks reclaim and expand as a user runs them: shown first, then done, at once or from the approved plan."""
+"""The playbooks as a user runs them: shown first, then done, at once or from the approved plan."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from .cluster import Cluster
 
 RECLAIM = "clusterkit.storage.reclaim"
 EXPAND = "clusterkit.storage.expand"
+CLEANUP = "clusterkit.storage.cleanup"
 
 
 def test_reclaim_shows_its_plan_and_does_what_was_approved(empty: Cluster, tmp_path: Path) -> None:
@@ -67,6 +68,16 @@ def test_reclaim_without_a_selection_or_above_the_limit_does_nothing(empty: Clus
     assert "claimRef: null" in checked.stdout
     assert {empty.phase("a"), empty.phase("b")} == {"Released"}
     assert not (tmp_path / "plan").exists()
+
+
+def test_cleanup_refuses_servers_that_nobody_knows(empty: Cluster, tmp_path: Path) -> None:
+    servers = [{"host": "second", "addresses": ["192.0.2.7"], "shares": [{"server_path": "/srv/nfs"}]}]
+    plan = tmp_path / "plan.json"
+    refused = empty.play(CLEANUP, storage_servers=servers, cleanup_plan_dest=str(plan))
+    assert refused.returncode != 0
+    words = " ".join(refused.stdout.split())
+    assert "storage_servers names second, and the inventory has no such host" in words, refused.stdout
+    assert not plan.exists()
 
 
 def test_expand_shows_its_plan_and_does_it_from_an_include(empty: Cluster, tmp_path: Path) -> None:

@@ -592,6 +592,13 @@ def test_open_files(world: World) -> None:
     )
     assert "is open by" in world.restore(allow_open=False).problems[0]
     assert not world.restore(allow_open=False, server_dir=str(world.share / "new2")).problems
+    # What is not open by now may have been before the server was booted.
+    (client / "states").write_text("")
+    for name, text in (("threads", "8\n"), ("v4_end_grace", "N\n")):
+        (world.folder / "nfsd" / name).write_text(text)
+    assert "run it again when its grace period is over" in world.restore(allow_open=False).problems[0]
+    assert not world.restore(allow_open=False, server_dir=str(world.share / "new3")).problems
+    (world.folder / "nfsd/v4_end_grace").write_text("Y\n")
     (client / "states").write_text(
         f'- 0x01: {{ type: open, superblock: "{major:02x}:{minor:02x}:1", filename: "a" }}\n'
     )
