@@ -94,6 +94,7 @@ options:
     description:
       - Whether a directory is exchanged although NFSv4 clients have files of it open. They go on with the files that
         are in quarantine then.
+      - In the grace period of a server that has just booted nobody knows what is open, and it is needed, too.
     type: bool
     default: false
 author:
