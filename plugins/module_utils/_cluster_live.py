@@ -33,7 +33,8 @@ class Consequences:
 
     recreate: list[str] = field(default_factory=list)  # classes that go and come again
     hold_provisioners: list[str] = field(default_factory=list)  # their volumes are set to Retain before
-    hold_classes: list[str] = field(default_factory=list)
+    hold_classes: list[str] = field(default_factory=list)  # so are the volumes in them,
+    hold_made_by: list[str] = field(default_factory=list)  # if one of these has made them: nobody else takes their data
     restore: list[str] = field(default_factory=list)  # provisioners whose volumes get their policy back afterwards
     take_default: list[str] = field(default_factory=list)  # classes that stop being the default
     annotated_default: list[str] = field(default_factory=list)  # classes of ours that must say whether they are
@@ -46,6 +47,7 @@ def compare(cluster: Cluster, problem: Tell, note: Tell) -> Consequences:
     found = Consequences()
     _compare_provisioners(cluster, found, problem, note)
     _compare_classes(cluster, found, problem, note)
+    found.hold_made_by = _makers(cluster, found.hold_classes)
     _compare_volumes(cluster, problem, note)
     _compare_claims(cluster, problem, note)
     _find_doomed(cluster, problem)
@@ -55,12 +57,22 @@ def compare(cluster: Cluster, problem: Tell, note: Tell) -> Consequences:
 
 def removal(cluster: Cluster, _problem: Tell, _note: Tell) -> Consequences:
     """What has to be done before provisioners and classes go."""
+    classes = [one["name"] for one in cluster.classes]
     return Consequences(
         hold_provisioners=[
             one["provisioner_name"] for _index, one in cluster.installed if one["method"] != "installed"
         ],
-        hold_classes=[one["name"] for one in cluster.classes],
+        hold_classes=classes,
+        hold_made_by=_makers(cluster, classes),
     )
+
+
+def _makers(cluster: Cluster, classes: Sequence[str]) -> list[str]:
+    """The provisioners of these classes and of the volumes in them: a class that is made again may get another one."""
+    found = {str(one["provisioner"]) for one in cluster.classes if one["name"] in classes}
+    found |= {str(one.get("provisioner")) for one in cluster.live_classes if one["metadata"]["name"] in classes}
+    found |= {provisioner_of(one) for one in cluster.live_volumes if one["spec"].get("storageClassName") in classes}
+    return sorted(found - {""})
 
 
 # Provisioners ----------------------------------------------------------------------------------------
@@ -309,13 +321,7 @@ def _find_held(cluster: Cluster, found: Consequences, note: Tell) -> None:
         ]
         waiting = [one for one in held if one["status"]["phase"] in ("Bound", "Available")]
         kept = [one for one in held if one["status"]["phase"] in ("Released", "Failed")]
-        # A class that is made again may get another provisioner than its volumes have.
-        of_classes = [one["provisioner"] for one in cluster.classes if one["name"] in found.hold_classes] + [
-            provisioner_of(one)
-            for one in cluster.live_volumes
-            if one["spec"].get("storageClassName") in found.hold_classes
-        ]
-        held_now = name in found.hold_provisioners or name in of_classes
+        held_now = name in found.hold_provisioners or name in found.hold_made_by
         if waiting or held_now:
             found.restore.append(name)
         if kept:

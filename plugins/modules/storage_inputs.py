@@ -209,7 +209,8 @@ cluster:
     - C(provisioners), C(classes), C(volumes) and C(claims) with all defaults filled in and images rewritten;
       C(wanted) tells whether there is anything at all.
     - C(releases), the Helm releases with their values. C(missing_namespaces). C(recreate), classes that go and come
-      again. C(hold_provisioners) and C(hold_classes), whose volumes are set to V(Retain) before. C(restore),
+      again. C(hold_provisioners) and C(hold_classes), whose volumes are set to V(Retain) before; of the
+      classes only volumes that a provisioner in C(hold_made_by) has made. C(restore),
       provisioners whose volumes get their policy back afterwards. C(take_default), classes that stop being the
       default. C(annotated_default), classes that say whether they are it.
   returned: success

@@ -120,7 +120,10 @@ def test_a_class_that_may_be_made_again_is_and_the_volumes_whose_fate_changes_ar
 
 
 def test_volumes_of_a_class_that_gets_another_provisioner_have_their_policies_back_in_the_same_run() -> None:
-    volumes = [live_volume("pvc-1", by=NAME, storageClassName="c", persistentVolumeReclaimPolicy="Delete")]
+    volumes = [
+        live_volume("pvc-1", by=NAME, storageClassName="c", persistentVolumeReclaimPolicy="Delete"),
+        live_volume("by-hand", storageClassName="c", persistentVolumeReclaimPolicy="Recycle"),
+    ]
     other = {**PROVISIONER, "name": "other", "provisioner_name": "example.org/other"}
     result = check(
         None,
@@ -130,7 +133,8 @@ def test_volumes_of_a_class_that_gets_another_provisioner_have_their_policies_ba
     )
     assert result["problems"] == []
     assert result["cluster"]["hold_classes"] == ["c"]
-    assert result["cluster"]["restore"] == ["example.org/other", NAME]
+    # Both, and nothing that was made by hand: what is held is put back, or would be held for ever.
+    assert result["cluster"]["hold_made_by"] == result["cluster"]["restore"] == ["example.org/other", NAME]
 
 
 @pytest.mark.parametrize(
@@ -299,7 +303,7 @@ def test_the_release_of_a_chart_is_known_by_its_name() -> None:
 
 def test_a_removal_holds_everything_and_judges_nothing_else() -> None:
     found = _cluster_live.removal(_cluster_of([PROVISIONER], [{"name": "c"}]), lambda *_: None, lambda *_: None)
-    assert (found.hold_provisioners, found.hold_classes) == ([NAME], ["c"])
+    assert (found.hold_provisioners, found.hold_classes, found.hold_made_by) == ([NAME], ["c"], [NAME])
 
 
 def _cluster_of(provisioners: list[dict[str, Any]], classes: list[dict[str, Any]]) -> Any:
