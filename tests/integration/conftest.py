@@ -61,6 +61,7 @@ def play(
         **os.environ,
         "ANSIBLE_CONFIG": str(ROOT / "lab/ansible.cfg"),
         "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".work/collections"),
+        "ANSIBLE_FORCE_COLOR": "0",  # molecule wants colours
         "ANSIBLE_NOCOLOR": "1",
         **env,
     }
