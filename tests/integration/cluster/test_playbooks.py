@@ -70,6 +70,13 @@ def test_reclaim_without_a_selection_or_above_the_limit_does_nothing(empty: Clus
     assert not (tmp_path / "plan").exists()
 
 
+def test_expand_says_what_a_list_of_claims_looks_like(empty: Cluster) -> None:
+    refused = empty.play(EXPAND, expand_claims="shop/data", expand_size="20Gi")
+    assert refused.returncode != 0
+    words = " ".join(refused.stdout.split())
+    assert 'expand_claims is "shop/data", expected a list such as' in words, refused.stdout
+
+
 def test_cleanup_refuses_servers_that_nobody_knows(empty: Cluster, tmp_path: Path) -> None:
     servers = [{"host": "second", "addresses": ["192.0.2.7"], "shares": [{"server_path": "/srv/nfs"}]}]
     plan = tmp_path / "plan.json"
