@@ -2,7 +2,7 @@
 # `make help` lists what there is. Each target installs what it needs.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help python packages collection inventory lab-up lab-down demo unit exportfs server-dirs backup mutants lint lock docs-tables sanity package docs test test-long
+.PHONY: help python packages collection inventory lab-up lab-down demo unit properties exportfs server-dirs backup mutants lint lock docs-tables sanity package docs test test-long
 
 WORK := .work
 BIN := $(CURDIR)/$(WORK)/venv/bin
@@ -42,6 +42,9 @@ demo: collection inventory ## bootstrap NFS storage on the lab, from bare machin
 
 unit: python ## unit and property tests, no lab; at least 95 % of the lines and of the branches of module_utils
 	@$(BIN)/pytest -q tests/unit --cov=plugins/module_utils --cov-branch --cov-report= && $(BIN)/python scripts/covered.py
+
+properties: python ## the property tests with 15 times as many examples, others each time; takes an hour
+	@$(BIN)/pytest -q tests/unit -m hypothesis --hypothesis-profile=search
 
 mutants: python ## mutation testing of parsers and planners; takes hours
 	@scripts/mutants

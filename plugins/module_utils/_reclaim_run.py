@@ -8,7 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ansible_collections.clusterkit.storage.plugins.module_utils import _changes, _plan, _volume_set
@@ -137,8 +137,7 @@ class Run:
             return outcome(None, before.name, "gone", "does not exist any more")
         if volume.uid != before.uid:
             return outcome(volume, before.name, "stale", "is another volume by now: it was deleted and made again")
-        taken = before.claim and volume.claim and before.claim[2] != volume.claim[2]
-        if uncertain and self._request.release and volume.phase in ("Available", "Bound") and taken:
+        if uncertain and self._has_next_owner(before, volume):
             return self._changed(before, volume, f"is {volume.phase} to {volume.claim_name} by now")
         decision = decide(volume, self._request, gather(self._api, [volume], self._request, self._listed))
         if decision.refusal:
@@ -148,6 +147,19 @@ class Run:
         if self._conduct.strict:
             return outcome(volume, before.name, "stale", "has changed since the plan was made; make a new plan")
         return decision
+
+    def _has_next_owner(self, before: Volume, volume: Volume) -> bool:
+        """Whether all is as it was asked for, and the volume has been given away since; that is how a release ends.
+
+        A reserved volume that was to be opened may as well have been bound by the claim it was kept for.
+        """
+        if not (self._request.release and before.claim and volume.claim) or volume.phase not in ("Available", "Bound"):
+            return False
+        rest = decide(volume, replace(self._request, release=None), Facts())
+        if rest.patch or rest.refusal or before.claim[2] == volume.claim[2]:
+            return False
+        same_name = before.claim[:2] == volume.claim[:2]
+        return same_name if self._request.release == "reserved" else bool(before.claim[2] or not same_name)
 
     def _changed(self, before: Volume, after: Volume, note: str) -> Item:
         if self._conduct.diff:

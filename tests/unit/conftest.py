@@ -18,11 +18,15 @@ if "ansible_pytest_collections" not in sys.modules:  # ansible-test brings a loa
 
     register()
 
-# A busy machine is not a failed test.
-settings.register_profile("project", deadline=None)
+# A busy machine is not a failed test, and what passed once passes again: each run takes the same examples.
+settings.register_profile("project", deadline=None, derandomize=True, database=None)
+# The long tier looks for new ones.
+settings.register_profile("search", deadline=None, derandomize=False, max_examples=1500)
+# ansible-test asks only whether the code does the same on another ansible-core.
+settings.register_profile("ansible-test", settings.get_profile("project"), max_examples=10)
 # Mutation testing (scripts/mutants) wants to know that an example fails, not which is the smallest.
 settings.register_profile("mutants", deadline=None, database=None, phases=[Phase.explicit, Phase.generate])
-settings.load_profile("project")
+settings.load_profile("ansible-test" if "ansible_pytest_collections" in sys.modules else "project")
 
 
 @pytest.fixture(scope="session")

@@ -17,10 +17,11 @@ import pytest
 from ansible_collections.clusterkit.storage.plugins.module_utils import _api
 from ansible_collections.clusterkit.storage.plugins.module_utils._api import ApiError, path_of
 from ansible_collections.clusterkit.storage.tests.api_server import PASSING, Cluster, client, serving
+from ansible_collections.clusterkit.storage.tests.properties import examples
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 VOLUMES = path_of("persistentvolumes")
@@ -43,7 +44,7 @@ def label(cluster: Cluster, value: str) -> dict[str, Any]:
 
 
 @given(fates=st.lists(st.sampled_from(PASSING), max_size=4))
-@settings(max_examples=40)
+@examples(40)
 def test_a_change_under_a_precondition_happens_once_whatever_happens_to_it(served: Cluster, fates: list[str]) -> None:
     served.clear()
     fill(served, 1)

@@ -13,8 +13,9 @@ from ansible_collections.clusterkit.storage.plugins.module_utils import _cleanup
 from ansible_collections.clusterkit.storage.plugins.module_utils._api import ApiError
 from ansible_collections.clusterkit.storage.plugins.module_utils._changes import Outcome
 from ansible_collections.clusterkit.storage.tests.api_server import PASSING, Cluster, Key, Thing, arguments, client
+from ansible_collections.clusterkit.storage.tests.properties import examples
 from ansible_collections.clusterkit.storage.tests.shares import HOST, SERVERS, SHARE
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 PROTECTION = "kubernetes.io/pv-protection"
@@ -447,7 +448,7 @@ def test_a_volume_that_does_not_get_ready_is_said(cluster: Cluster, tmp_path: Pa
     finalizers=st.sampled_from([[], [PROTECTION], [PROTECTION, CSI_FINALIZER]]),
     stuck=st.booleans(),
 )
-@settings(max_examples=150)
+@examples(150)
 def test_no_directory_moves_whose_volume_is_there(
     fates: list[str], policy: str, finalizers: list[str], stuck: bool, served: Cluster, folder: Path
 ) -> None:

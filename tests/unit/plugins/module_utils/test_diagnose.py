@@ -21,7 +21,8 @@ from ansible_collections.clusterkit.storage.plugins.module_utils import (
 )
 from ansible_collections.clusterkit.storage.plugins.module_utils._diagnose import Target, diagnose
 from ansible_collections.clusterkit.storage.plugins.module_utils._diagnose_facts import Facts, Finding
-from hypothesis import given, settings
+from ansible_collections.clusterkit.storage.tests.properties import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -1183,7 +1184,7 @@ def test_odd_objects_raise_nothing_and_sentences_stay_short(random: Random) -> N
     assert {one.key for one in diagnose(given, Target("shop"))} <= {one.key for one in found}
 
 
-@settings(max_examples=10)
+@examples(10)
 @given(st.randoms(use_true_random=True))
 def test_the_order_of_the_lists_does_not_matter(random: Random) -> None:
     cluster = together()

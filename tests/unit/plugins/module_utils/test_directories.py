@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from ansible_collections.clusterkit.storage.plugins.module_utils import _directories
 from ansible_collections.clusterkit.storage.plugins.module_utils._directories import Outcome
-from hypothesis import given, settings
+from ansible_collections.clusterkit.storage.tests.properties import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 ROOT = os.geteuid() == 0
@@ -331,7 +332,7 @@ names = st.lists(st.sampled_from("abc"), min_size=1, max_size=3).map("/".join)
 modes = st.builds("{}7{}".format, st.sampled_from("01234567"), st.sampled_from(["00", "55", "77", "41"]))
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.dictionaries(names, modes, max_size=5), st.dictionaries(names, modes, max_size=4))
 def test_any_list_is_reached_in_one_run_and_touches_nothing_else(there: dict[str, str], listed: dict[str, str]) -> None:
     if not ROOT:  # parents that are not listed belong to root

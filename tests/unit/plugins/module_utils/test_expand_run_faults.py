@@ -29,7 +29,8 @@ from ansible_collections.clusterkit.storage.tests.api_server import (
     client,
     timed,
 )
-from hypothesis import event, given, settings
+from ansible_collections.clusterkit.storage.tests.properties import examples
+from hypothesis import event, given
 from hypothesis import strategies as st
 
 ALL = {"names": ["*"]}
@@ -192,7 +193,7 @@ def kind_of(effect: Effect) -> str:
 
 
 @given(given=st.lists(pairs, min_size=1, max_size=2), allow=st.booleans(), acts=acts, fates=fates)
-@settings(max_examples=150)
+@examples(150)
 def test_faults_and_rivals_shrink_nothing_and_leave_objects_that_agree(
     served: Cluster, given: list[Thing], allow: bool, acts: list[tuple[int, str, int]], fates: list[str]
 ) -> None:
@@ -225,7 +226,7 @@ def test_faults_and_rivals_shrink_nothing_and_leave_objects_that_agree(
 
 
 @given(given=st.lists(pairs, min_size=1, max_size=2), acts=acts, fates=fates, between=acts)
-@settings(max_examples=100)
+@examples(100)
 def test_a_plan_is_never_stretched(
     served: Cluster,
     given: list[Thing],

@@ -25,7 +25,8 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._nfs_mounts_hos
 from ansible_collections.clusterkit.storage.plugins.module_utils._nfs_mounts_result import Outcome
 from ansible_collections.clusterkit.storage.plugins.module_utils._nfs_mounts_run import Runner
 from ansible_collections.clusterkit.storage.plugins.module_utils._process import Finished
-from hypothesis import given, settings
+from ansible_collections.clusterkit.storage.tests.properties import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 ADDRESSES = {"nfs1": "10.0.0.1", "nfs1.example.com": "10.0.0.1", "nfs2": "10.0.0.2", "dead": "10.0.0.9"}
@@ -1062,7 +1063,7 @@ def build(made: Any) -> SimulatedHost:
     return host
 
 
-@settings(max_examples=400, deadline=None)
+@examples(400)
 @given(HOST, st.lists(WANTED, min_size=1, max_size=4, unique_by=lambda each: each["path"]))
 def test_whatever_the_host_looks_like(made: Any, wanted: list[dict[str, Any]]) -> None:
     host, for_check = build(made), build(made)

@@ -95,6 +95,32 @@ def test_so_it_does_when_a_claim_has_taken_it_already(cluster: Cluster) -> None:
     assert "is Bound to shop/data by now" in outcome.items[0]["note"]
 
 
+@pytest.mark.parametrize("release", ["open", "reserved"])
+def test_what_others_may_have_done_alone_is_not_claimed(release: str, cluster: Cluster) -> None:
+    """A volume to be opened is bound by the claim it was kept for; one to be reserved is opened, and bound."""
+    if release == "open":
+        kept = {key: value for key, value in CLAIM.items() if key != "uid"}
+        pv(cluster, "a", claimRef=kept)
+        cluster.change("persistentvolumes", "a", {"status": {"phase": "Available"}})
+    else:
+        pv(cluster, "a")
+    cluster.patches_meet("unavailable")
+    reference = {**CLAIM, "uid": "c2", "name": "data" if release == "open" else "other"}
+    taken = {"spec": {"claimRef": reference}, "status": {"phase": "Bound"}}
+    cluster.before_patch = first(1, lambda key: cluster.change(key[0], key[2], taken))
+    outcome = reclaim(cluster, release=release)
+    assert (states(outcome), cluster.effects) == ({"a": "refused"}, [])
+    assert "is Bound" in outcome.items[0]["reason"]
+
+
+def test_neither_is_a_label_that_is_not_there(cluster: Cluster) -> None:
+    pv(cluster, "a")
+    cluster.patches_meet("unavailable")
+    taken = {"spec": {"claimRef": {"uid": "c2"}}, "status": {"phase": "Bound"}}
+    cluster.before_patch = first(1, lambda key: cluster.change(key[0], key[2], taken))
+    assert states(reclaim(cluster, labels={"run": "one"})) == {"a": "refused"}
+
+
 def test_what_is_gone_or_another_one_by_now_is_said(cluster: Cluster) -> None:
     for name in ("a", "b", "c"):
         pv(cluster, name)

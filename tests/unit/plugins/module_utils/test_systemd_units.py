@@ -6,7 +6,8 @@ import subprocess
 
 import pytest
 from ansible_collections.clusterkit.storage.plugins.module_utils import _systemd_units
-from hypothesis import given, settings
+from ansible_collections.clusterkit.storage.tests.properties import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 PART = st.text(st.sampled_from("ab-_.:\\\\ \t#@ä漢"), min_size=1, max_size=8).filter(
@@ -30,7 +31,7 @@ def test_units_are_named_as_systemd_names_them(path: str, unit: str) -> None:
 
 
 @pytest.mark.skipif(shutil.which("systemd-escape") is None, reason="systemd-escape is not installed")
-@settings(max_examples=40)
+@examples(40)
 @given(st.lists(PART, max_size=3).map(lambda parts: "/" + "/".join(parts)))
 def test_the_names_are_those_of_systemd_escape(path: str) -> None:
     argv = ["systemd-escape", "--path", "--suffix=mount", "--", path]
