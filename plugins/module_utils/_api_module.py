@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible_collections.clusterkit.storage.plugins.module_utils import _changes
 from ansible_collections.clusterkit.storage.plugins.module_utils._api import Api, ApiError, Patience
 from ansible_collections.clusterkit.storage.plugins.module_utils._api_access import HAS_KUBERNETES, Access
 from ansible_collections.clusterkit.storage.plugins.module_utils._changes import Outcome
@@ -62,20 +63,22 @@ class ApiModule(AnsibleModule):  # type: ignore[misc] # ansible-core has no type
     def carry_out(self, kind: str, do: Callable[..., Outcome], dest: str | None) -> None:
         """End with what C(do) tells of each item, or with the error that kept it from beginning.
 
-        C(kind) of the items is C(volume) or C(claim). C(dest) gets all of them as lines of JSON, outside of check mode;
-        those that are unchanged are then left out of the result.
+        C(kind) of the items is C(volume) or C(claim). C(dest) gets all of them as lines of JSON, outside of check mode.
+        Of those that are unchanged the result has the names: there may be tens of thousands, and the controller reads
+        them all.
         """
         try:
             done = do(self.client(), self.params, check_mode=self.check_mode, diff=self._diff)
         except (ApiError, ValueError) as error:
             self.fail_json(msg=str(error))
-        result: dict[str, Any] = {"changed": done.changed, f"{kind}s": done.items, **done.more}
+        told = [one for one in done.items if one["state"] != "unchanged"]
+        unchanged = [one[_changes.KEYS[kind]] for one in done.items if one["state"] == "unchanged"]
+        result: dict[str, Any] = {"changed": done.changed, f"{kind}s": told, "unchanged": unchanged, **done.more}
         problems = [done.problem] if done.problem else []
         if dest and not self.check_mode:
             try:
                 replace_lines(dest, (json.dumps(one, sort_keys=True) for one in done.items))
-                # There may be tens of thousands, and the controller reads them all.
-                result |= {"dest": dest, f"{kind}s": [one for one in done.items if one["state"] != "unchanged"]}
+                result["dest"] = dest
             except OSError as error:
                 problems.append(f"{dest} cannot be written: {error}")
         if done.plan_id:

@@ -14,6 +14,7 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._api import Api
 Item = dict[str, Any]
 # States that fail a run, whichever objects were meant.
 BAD = ("stale", "failed", "not_started")
+KEYS = {"volume": "name", "claim": "claim"}  # what names an item
 _SHOWN = 5
 
 # As documented in doc_fragments/api.py.
@@ -69,7 +70,7 @@ def problem(items: Sequence[Item], given: Mapping[str, Any], kind: str) -> str:
     wrong = [item for item in items if item["state"] in bad]
     if not wrong:
         return ""
-    key = {"volume": "name", "claim": "claim"}[kind]
+    key = KEYS[kind]
     shown = "; ".join(f"{item[key]} ({item['state']}) {item.get('reason', '')}" for item in wrong[:_SHOWN])
     more = f"; and {len(wrong) - _SHOWN} more, see {kind}s" if len(wrong) > _SHOWN else ""
     return f"{len(wrong)} of {len(items)} {kind}s are not as asked for: {shown}{more}"

@@ -126,7 +126,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 volumes:
-  description: Each volume, sorted by name, also when some of them failed.
+  description: Each volume that is not RV(unchanged), sorted by name, also when some of them failed.
   returned: always, once the volumes were read
   type: list
   elements: dict
@@ -134,7 +134,7 @@ volumes:
     name: {description: Name., type: str, sample: pvc-0e2c}
     state:
       description:
-        - V(changed), V(unchanged), V(refused), V(gone), V(stale) (not what the plan saw any more), V(failed) or
+        - V(changed), V(refused), V(gone), V(stale) (not what the plan saw any more), V(failed) or
           V(not_started).
       type: str
       sample: changed
@@ -159,6 +159,12 @@ kept:
   type: list
   elements: str
   sample: [pvc-0e2c]
+unchanged:
+  description: Names of the volumes of which nothing was left to do.
+  returned: always, once the volumes were read
+  type: list
+  elements: str
+  sample: [pvc-0e2d]
 summary:
   description: How many volumes ended in which state.
   returned: always, once the volumes were read
@@ -169,7 +175,7 @@ plan_id:
   returned: always, once the volumes were read
   type: str
 dest:
-  description: The file with all RV(volumes).
+  description: The file with all volumes, also those that are RV(unchanged).
   returned: when one was written
   type: str
 """

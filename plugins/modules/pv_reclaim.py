@@ -179,9 +179,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 volumes:
-  description:
-    - Each volume, sorted by name, also when some of them failed.
-    - Of those that are V(unchanged) only C(name) and C(state).
+  description: Each volume that is not RV(unchanged), sorted by name, also when some of them failed.
   returned: always, once the volumes were read
   type: list
   elements: dict
@@ -189,7 +187,7 @@ volumes:
     name: {description: Name., type: str, sample: nfs-spv001}
     state:
       description:
-        - V(changed), V(unchanged), V(refused), V(gone), V(stale) (not what the plan saw any more), V(failed) or
+        - V(changed), V(refused), V(gone), V(stale) (not what the plan saw any more), V(failed) or
           V(not_started).
       type: str
       sample: changed
@@ -203,6 +201,12 @@ volumes:
     policy: {description: Policy., type: str, sample: Retain}
     claim: {description: Namespace and name of its claim., type: str, sample: shop/data}
     before: {description: "C(phase), C(policy) and C(claim) before the change.", type: dict}
+unchanged:
+  description: Names of the volumes that are as wanted.
+  returned: always, once the volumes were read
+  type: list
+  elements: str
+  sample: [nfs-spv002]
 summary:
   description: How many volumes ended in which state.
   returned: always, once the volumes were read
@@ -213,7 +217,7 @@ plan_id:
   returned: with O(plan)
   type: str
 dest:
-  description: The file with all RV(volumes).
+  description: The file with all volumes, also those that are RV(unchanged).
   returned: when one was written
   type: str
 """

@@ -128,7 +128,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 claims:
-  description: Each claim, sorted by namespace and name, also when some of them failed.
+  description: Each claim that is not RV(unchanged), sorted by namespace and name, also when some of them failed.
   returned: always, once the claims were read
   type: list
   elements: dict
@@ -136,7 +136,7 @@ claims:
     claim: {description: Namespace and name., type: str, sample: shop/data}
     state:
       description:
-        - V(changed), V(unchanged), V(pending) (the resizer is at it), V(refused), V(gone), V(stale), V(failed) or
+        - V(changed), V(pending) (the resizer is at it), V(refused), V(gone), V(stale), V(failed) or
           V(not_started).
       type: str
       sample: changed
@@ -152,6 +152,12 @@ claims:
       type: list
       elements: str
       sample: [volume, status]
+unchanged:
+  description: Namespace and name of the claims that are as large as wanted.
+  returned: always, once the claims were read
+  type: list
+  elements: str
+  sample: [shop/data]
 summary:
   description: How many claims ended in which state.
   returned: always, once the claims were read
@@ -188,9 +194,7 @@ plan_id:
   returned: with O(plan)
   type: str
 dest:
-  description:
-    - The file beside the plan that got all RV(claims) as lines of JSON. RV(claims) then holds those that are not
-      V(unchanged) only.
+  description: "The file beside the plan that got all claims as lines of JSON, also those that are RV(unchanged)."
   returned: with O(plan), outside of check mode
   type: str
 """

@@ -83,6 +83,7 @@ def test_release_in_every_state(empty: Cluster) -> None:
         mine = [name for name, cell in named.items() if cell[3] == release]
         result = empty.direct("pv_reclaim", volumes=mine, release=release, wait=True)
         found |= {one["name"]: one for one in result["volumes"]}
+        found |= {name: {"state": "unchanged"} for name in result["unchanged"]}
     after = empty.volumes()
     wrong = []
     for name, (_kind, policy, state, release) in named.items():
