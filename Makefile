@@ -43,7 +43,7 @@ demo: collection inventory ## bootstrap NFS storage on the lab, from bare machin
 unit: python ## unit and property tests, no lab; at least 95 % of the lines and of the branches of module_utils
 	@$(BIN)/pytest -q tests/unit --cov=plugins/module_utils --cov-branch --cov-report= && $(BIN)/python scripts/covered.py
 
-properties: python ## the property tests with 15 times as many examples, others each time; takes an hour
+properties: python ## the property tests with 15 times as many examples, others each time; takes a quarter of an hour
 	@$(BIN)/pytest -q tests/unit -m hypothesis --hypothesis-profile=search
 
 mutants: python ## mutation testing of parsers and planners; takes hours
