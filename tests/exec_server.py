@@ -24,6 +24,9 @@ _BINARY, _CLOSE = 2, 8
 def run_for(handler: BaseHTTPRequestHandler, *, tells: bool = True) -> None:
     """Run the command that a request names; without C(tells) the connection breaks before its end is told."""
     handler.close_connection = True
+    if handler.headers.get("Accept", "*/*") != "*/*":
+        handler.send_error(406, "Not Acceptable")
+        return
     key = handler.headers["Sec-WebSocket-Key"]
     handler.send_response(101)
     handler.send_header("Upgrade", "websocket")

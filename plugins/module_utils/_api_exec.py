@@ -110,7 +110,9 @@ def _open(access: Access, path: str, connect: float) -> Any:
             tls[name] = getattr(configuration, setting)
     if configuration.assert_hostname is not None or not configuration.verify_ssl:
         tls["check_hostname"] = bool(configuration.assert_hostname)
-    headers = [f"{name}: {value}" for name, value in access.headers().items()]
+    # The kubelet offers no type of content for it, and refuses who wants a certain one (406).
+    headers = ["Accept: */*"]
+    headers += [f"{name}: {value}" for name, value in access.headers().items() if name.lower() != "accept"]
     options: dict[str, Any] = {"header": headers, "subprotocols": _PROTOCOLS, "timeout": connect}
     if configuration.proxy or configuration.proxy_headers:
         options = websocket_proxycare(options, configuration, url, {})

@@ -227,7 +227,8 @@ def test_a_claim_in_use_is_restored_only_by_a_run_that_stops_its_pods(shop: Shop
     done = shop.good("restore", "restic", **wanted, restore_scale=True)
     assert f"Deployment {SPACE}/web: started again with 2 replicas" in done.words
     shop.cluster.wait("both pods run again", runs)
-    assert difference(shop.before["restic"], shop.picture("restic")) == {}
+    found = difference(shop.before["restic"], shop.picture("restic"))
+    assert found == {}, found
     (told,) = map(json.loads, (shop.folder / "plan.json.result.jsonl").read_text().splitlines())
     # What has come since is kept.
     assert shop.server.ssh(f"cat {told['result']['quarantined']}/data/since") == "precious\n"

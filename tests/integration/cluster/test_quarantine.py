@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -178,8 +179,10 @@ def test_what_a_volume_holds_is_put_away_before_it_is_opened_or_it_stays_as_it_i
     assert refused["item"] == "whole"
     assert "whole is parent: holds" in refused["reason"]
     # One directory is another one by now, and one volume has changed: these two alone stay as they are.
+    held = os.open(disk.share / "b", os.O_RDONLY)  # so that the new one does not get its inode
     shutil.move(disk.share / "b", tmp_path / "b")
     disk.fill("b")
+    os.close(held)
     empty.patch("/api/v1/persistentvolumes/c", {"metadata": {"labels": {"touched": "yes"}}})
     done = empty.play(RECLAIM, reclaim_plan_file=str(plan), reclaim_allow_unknown_open_state=True)
     assert done.returncode != 0
