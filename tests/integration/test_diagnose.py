@@ -222,7 +222,9 @@ def test_users_that_may_not_write(restored: Lab, doctor: Doctor) -> None:
 
 
 def test_a_pod_that_cannot_end_since_its_server_is_away(restored: Lab, doctor: Doctor) -> None:
-    doctor.pod("stuck", nfs("/nfs/k8s/dpv"), "while :; do date > /mnt/.stuck; sleep 1; done", nodeName="node1")
+    script = "while :; do date > /mnt/.stuck; sleep 1; done"
+    # Without a grace period the API forgets a pod before its node has ended it.
+    doctor.pod("stuck", nfs("/nfs/k8s/dpv"), script, nodeName="node1", terminationGracePeriodSeconds=5)
     doctor.wait("the pod writes", lambda: doctor.phase("stuck") == "Running")
     server = restored.guest("server1")
     server.freeze()
