@@ -189,7 +189,8 @@ def test_copied_files_of_a_killed_run_are_not_copied_again(rsync_world: World) -
     # What only changes its mode must not change the copy that is there already, nor be copied.
     (world.volume / "f00").chmod(0o600)
     result = world.good()
-    assert 20 - done <= result["changed_files"] <= 20 - done + 1
+    # Its rsync may outlive it for a while, and copies more.
+    assert 1 <= result["changed_files"] <= 20 - done + 1
     assert not world.verify().problems
     assert (Path(result["path"]) / "data/f00").stat().st_mode & 0o777 == 0o600
     assert names(folder) == [".lock", result["generation"], "latest"]
