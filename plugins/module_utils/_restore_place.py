@@ -227,6 +227,7 @@ def _finish_whole(target: Target, stage: Stage, state: Mapping[str, Any]) -> boo
         live, data = look(parent, name), stage.data()
         if live is None or live.st_ino != state["inode"]:
             return False
+        _keep_times(parent, name, state["times"])
         if data is not None:
             with _open_entry(target, state) as entry:
                 rename_to_free_name(stage.descriptor, DATA, entry.descriptor, DATA)
@@ -270,10 +271,13 @@ def _exchange_path(live: int, new: int, old: int, path: str, inode: int) -> None
         stack.callback(os.close, target)
         staged = look(source, name)
         if staged is not None and staged.st_ino == inode:
-            if look(target, name) is not None and not exchange(source, name, target, name):
-                away = _open_or_make(old, live, above)
-                stack.callback(os.close, away)
-                rename_to_free_name(target, name, away, name)
+            if look(target, name) is not None:
+                if exchange(source, name, target, name):
+                    _keep_times(target, name, (staged.st_atime_ns, staged.st_mtime_ns))
+                else:
+                    away = _open_or_make(old, live, above)
+                    stack.callback(os.close, away)
+                    rename_to_free_name(target, name, away, name)
             if look(source, name) is not None and look(target, name) is None:
                 rename_to_free_name(source, name, target, name)
             staged = look(source, name)
@@ -283,6 +287,11 @@ def _exchange_path(live: int, new: int, old: int, path: str, inode: int) -> None
             rename_to_free_name(source, name, away, name)
             sync(away)
         sync(target)
+
+
+def _keep_times(parent: int, name: str, times: Sequence[int]) -> None:
+    """XFS gives a directory that is exchanged a new time (xfs_cross_rename of the kernel)."""
+    os.utime(name, ns=(times[0], times[1]), dir_fd=parent, follow_symlinks=False)
 
 
 def _open_or_make(root: int, like: int, parts: Sequence[str]) -> int:

@@ -10,8 +10,10 @@ import stat
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from .trees import difference, odd_tree, picture
-from .world import UID, World, names
+from .world import UID, World, disk, names
 
 
 def allocated(folder: Path) -> int:
@@ -140,6 +142,29 @@ def test_exported_directory_stays_the_same_one(world: World) -> None:
     world.back({"server_dir": str(again)})
     assert not (again / ".clusterkit").exists()
     assert difference(before, picture(again, holes=False, sockets=False)) == {}
+
+
+@pytest.mark.parametrize("way", ["directory", "content", "paths"])
+def test_times_on_xfs(rsync_world: World, way: str) -> None:
+    """It gives directories that are exchanged a new time."""
+    world = rsync_world
+    world.volume.rmdir()
+    disk(world, "mkfs.xfs", "-q")
+    world.volume.mkdir()
+    odd_tree(world.volume, 100)
+    before = picture(world.volume, holes=False)
+    world.good()
+    shutil.rmtree(world.volume / "odd/sticky")
+    for one in (world.volume, world.volume / "odd", world.volume / "d1"):
+        os.utime(one)
+    if way == "content":
+        world.exports(world.volume)
+    paths = {"paths": ["odd", "d1"]} if way == "paths" else {}
+    world.back({"share": str(world.volume if way == "content" else world.share), **paths})
+    after = picture(world.volume, holes=False)
+    if way == "paths":  # its own time is none of theirs
+        before[b"."] = after[b"."]
+    assert difference(before, after) == {}
 
 
 def test_single_paths(world: World) -> None:

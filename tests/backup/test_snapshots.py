@@ -22,7 +22,7 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._backup_run imp
 from ansible_collections.clusterkit.storage.plugins.module_utils._snapshot_btrfs import Btrfs
 
 from .trees import difference, odd_tree, picture
-from .world import World, forked, mount, names
+from .world import World, disk, forked, mount, names
 
 
 @pytest.fixture(autouse=True)
@@ -30,16 +30,6 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     found = tmp_path / "snapshots"
     monkeypatch.setattr(_snapshots, "PLACES", str(found))
     return found
-
-
-def disk(world: World, *make: str) -> Path:
-    """A share on a file system of its own."""
-    image = world.folder / "image"
-    with image.open("wb") as stream:
-        stream.truncate(320 << 20)
-    subprocess.run([*make, str(image)], check=True, stdout=subprocess.DEVNULL)
-    mount("-o", "loop", image, world.share)
-    return image
 
 
 @pytest.fixture

@@ -125,6 +125,16 @@ class World:
         )
 
 
+def disk(world: World, *make: str) -> Path:
+    """A share on a file system of its own."""
+    image = world.folder / "image"
+    with image.open("wb") as stream:
+        stream.truncate(320 << 20)
+    subprocess.run([*make, str(image)], check=True, stdout=subprocess.DEVNULL)
+    mount("-o", "loop", image, world.share)
+    return image
+
+
 # --- processes that end early ------------------------------------------------------------------------------
 
 
