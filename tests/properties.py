@@ -8,4 +8,4 @@ from hypothesis import settings
 
 def examples(usual: int) -> settings:
     """C(usual) examples where others take 100; the profile of the run (tests/unit/conftest.py) has more or fewer."""
-    return settings(max_examples=max(1, usual * settings.default.max_examples // 100))
+    return settings(max_examples=max(1, usual * settings().max_examples // 100))
