@@ -183,6 +183,7 @@ def test_what_a_volume_holds_is_put_away_before_it_is_opened_or_it_stays_as_it_i
     shutil.move(disk.share / "b", tmp_path / "b")
     disk.fill("b")
     os.close(held)
+    before = disk.trees_flat()
     empty.patch("/api/v1/persistentvolumes/c", {"metadata": {"labels": {"touched": "yes"}}})
     done = empty.play(RECLAIM, reclaim_plan_file=str(plan), reclaim_allow_unknown_open_state=True)
     assert done.returncode != 0
