@@ -74,7 +74,7 @@ class Programs:
         self,
         argv: Sequence[str],
         *,
-        line: Callable[[bytes], None],
+        text: Callable[[bytes], None],
         tick: Callable[[int], None] = lambda _pid: None,
         cwd: int | None = None,
         env: Mapping[str, str] | None = None,
@@ -84,6 +84,10 @@ class Programs:
         del descriptors
         self.calls.append(list(argv))
         self.environments.append(dict(env or {}))
+
+        def line(one: bytes) -> None:
+            text(one + b"\n")
+
         tick(os.getpid())
         end = next((entry for entry in self.ends if entry[0] in argv), None)
         if end is not None:

@@ -26,7 +26,7 @@ FILE, DIRECTORY, LINK, DEVICE, SPECIAL = "f", "d", "L", "D", "S"
 COUNTED = {FILE: "files", DIRECTORY: "directories", LINK: "links", DEVICE: "devices", SPECIAL: "specials"}
 # What rsync is asked to print of every file; %C is blank for what was not read.
 OUT_FORMAT = "%i|%C|%l|%M|%B|%U|%G|%n"
-_ITEM = re.compile(rb"[<>ch.][fdLDS][-+. ?a-zA-Z]{9}\|")
+_TOLD = re.compile(rb"^([<>ch.])([fdLDS])[-+. ?a-zA-Z]{9}\|([0-9a-f]*) *\|((\d+)\|.*)$", re.MULTILINE)
 _ESCAPED = re.compile(rb"\\#([0-7]{3})")
 _PLAIN = frozenset(range(0x20, 0x7F))
 _CHUNK = 1 << 20
@@ -67,39 +67,18 @@ def shown(path: bytes) -> str:
 # --- what rsync says ---------------------------------------------------------------------------------------
 
 
-class Told(NamedTuple):
-    """What a line of rsync's output says."""
+def told(text: bytes) -> list[tuple[bytes, bytes, bytes, bytes, bytes]]:
+    """Read lines of rsync's output in OUT_FORMAT; any other line is passed over.
 
-    type: bytes
-    copied: bool  # its content was written anew in the generation, from the source or from an older generation
-    read: bool  # from the source: the digest stands in the line
-    attributes: bytes  # size to group, as they stand in the line
-    digest: bytes
-    name: bytes
-    size: int
+    Of each file: how it came (`<`, `>`: read from the source, its digest stands in the line; `c`: a directory, a link,
+    or a file with the content of an older generation; `h`: another name of a file; `.`: linked from there as a whole),
+    its type, its digest, all from its size to its name as it stands in the line, and its size.
+    """
+    return _TOLD.findall(text)
 
 
-def told(line: bytes) -> Told | None:
-    """Read a line of rsync's output in OUT_FORMAT; None for any other."""
-    if not _ITEM.match(line):
-        return None
-    item, digest, attributes = line.split(b"|", 2)
-    length, _separator, rest = attributes.partition(b"|")
-    time_, permissions, owner, group, name = rest.split(b"|", 4)
-    kind = item[1:2]
-    return Told(
-        kind,
-        kind == b"f" and item[:1] in b"><c",
-        kind == b"f" and item[:1] in b"><",
-        b"|".join((length, time_, permissions, owner, group)),
-        digest.strip(),
-        name,
-        int(length),
-    )
-
-
-def list_line(line: Told, digest: bytes) -> bytes:
-    return b"|".join((line.type, digest, line.attributes, line.name)) + b"\n"
+def list_line(kind: bytes, digest: bytes, rest: bytes) -> bytes:
+    return b"%b|%b|%b\n" % (kind, digest, rest)
 
 
 def read_line(line: bytes) -> Entry:
@@ -132,25 +111,40 @@ def _mode(text: str) -> int:
 class KnownDigests:
     """Digests of an older list, asked for in nearly its own order: only what was passed over is kept in memory."""
 
-    def __init__(self, lines: Iterable[bytes]) -> None:
-        self._lines = iter(lines)
-        self._passed: dict[bytes, tuple[bytes, bytes]] = {}
+    _DIGEST = slice(2, 34)
+    _REST = slice(35, None)
 
-    def find(self, line: Told) -> bytes | None:
-        """Return the digest of the file if it has the size and the time that it had then."""
-        wanted = b"|".join(line.attributes.split(b"|", 2)[:2])
-        found = self._passed.pop(line.name, None)
-        while found is None:
-            following = next(self._lines, None)
-            if following is None:
-                return None
-            parts = following.rstrip(b"\n").split(b"|", 7)
-            if len(parts) == 8 and parts[0] == b"f":
-                if parts[7] == line.name:
-                    found = (b"|".join(parts[2:4]), parts[1])
-                else:
-                    self._passed[parts[7]] = (b"|".join(parts[2:4]), parts[1])
-        return found[1] if found[0] == wanted and found[1] else None
+    def __init__(self, lines: Iterable[bytes]) -> None:
+        # The last line of a killed run may be a part of one.
+        self._lines = (
+            line for line in lines if line.startswith(b"f|") and line.endswith(b"\n") and line.count(b"|") > 6
+        )
+        self._next = next(self._lines, b"")
+        self._passed: dict[bytes, tuple[list[bytes], bytes]] = {}
+
+    def find(self, rest: bytes) -> bytes | None:
+        """Return the digest of the file, as told, if it has the size and the time that it had then."""
+        line = self._next
+        if line[self._REST] == rest + b"\n":  # unchanged, as nearly all files are
+            self._next = next(self._lines, b"")
+            return line[self._DIGEST]
+        wanted, name = self._parts(rest)
+        found = self._passed.pop(name, None)
+        while found is None and self._next:
+            _type, digest, there = self._next.rstrip(b"\n").split(b"|", 2)
+            self._next = next(self._lines, b"")
+            then, its_name = self._parts(there)
+            if its_name == name:
+                found = (then, digest)
+            else:
+                self._passed[its_name] = (then, digest)
+        return found[1] if found and found[0] == wanted and found[1] else None
+
+    @staticmethod
+    def _parts(rest: bytes) -> tuple[list[bytes], bytes]:
+        """Size and time; the name."""
+        size, time_, _permissions, _owner, _group, name = rest.split(b"|", 5)
+        return [size, time_], name
 
 
 # --- what restic says --------------------------------------------------------------------------------------

@@ -43,14 +43,16 @@ class Ended:
 def follow(
     argv: Sequence[str],
     *,
-    line: Callable[[bytes], None],
+    text: Callable[[bytes], None],
     tick: Callable[[int], None] = lambda _pid: None,
     cwd: int | None = None,
     env: Mapping[str, str] | None = None,
     descriptors: Sequence[int] = (),
     stdin: int = subprocess.DEVNULL,
 ) -> Ended:
-    """Run a program in an open directory, and hand over its lines as they come; `tick` about once a second.
+    """Run a program in an open directory; its output goes to `text` as it comes, and `tick` is called each second.
+
+    Each text is one or more whole lines with their ends; after the last line an end may be missing.
 
     `descriptors` stay open in it: locks that it holds on to also when this process is killed, and secrets.
     Raises OSError when it cannot be started.
@@ -68,8 +70,8 @@ def follow(
             env={**os.environ, **(env or {}), "LC_ALL": "C", "TZ": "UTC"},
         )
         try:
-            for each in _lines(child, tick):
-                line(each)
+            for each in _texts(child, tick):
+                text(each)
             status = child.wait()
         except BaseException:
             with contextlib.suppress(ProcessLookupError):
@@ -84,7 +86,7 @@ def follow(
         return Ended(status, errors.read().decode("utf-8", "surrogateescape"))
 
 
-def _lines(child: subprocess.Popen[bytes], tick: Callable[[int], None]) -> Iterator[bytes]:
+def _texts(child: subprocess.Popen[bytes], tick: Callable[[int], None]) -> Iterator[bytes]:
     if child.stdout is None:
         raise AssertionError("it was asked for")
     descriptor = child.stdout.fileno()
@@ -102,8 +104,11 @@ def _lines(child: subprocess.Popen[bytes], tick: Callable[[int], None]) -> Itera
         chunk = os.read(descriptor, _CHUNK)
         if not chunk:
             break
-        *whole, rest = (rest + chunk).split(b"\n")
-        yield from whole
+        end = chunk.rfind(b"\n") + 1
+        if end:
+            yield rest + chunk[:end]
+            rest = b""
+        rest += chunk[end:]
     if rest:
         yield rest
 

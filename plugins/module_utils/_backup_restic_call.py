@@ -63,8 +63,13 @@ class Caller:
                 environment["RESTIC_PASSWORD_COMMAND"] = settings.password_command or ""
             options = [word for option in settings.backend_options for word in ("-o", option)]
             argv = [*gentle(settings.nice, settings.ionice), *before, "restic", *options, *arguments]
+
+            def text(lines: bytes) -> None:
+                for each in lines.removesuffix(b"\n").split(b"\n"):
+                    line(each)
+
             try:
-                return follow(argv, line=line, tick=tick, cwd=cwd, env=environment, descriptors=passed)
+                return follow(argv, text=text, tick=tick, cwd=cwd, env=environment, descriptors=passed)
             except OSError as error:
                 raise BackupError(f"{error.filename or 'restic'}: {error.strerror}") from error
 

@@ -52,6 +52,7 @@ _ARCHIVE = ["-aHAXS", "--numeric-ids", "--one-file-system", "--modify-window=-1"
 _OUTPUT = ["--checksum-choice=md5", "-ii", f"--out-format={_backup_files.OUT_FORMAT}"]
 _PARTLY = (23, 24)  # some files could not be read; some vanished
 _VANISHED = re.compile(r"^file has vanished: ", re.MULTILINE)
+_CHUNK = 1 << 20
 _FULL = re.compile(r"No space left on device|Disk quota exceeded")
 
 
@@ -144,7 +145,7 @@ class Rsync(Store):
             try:
                 ended = follow(
                     [*gentle(self.settings.nice, self.settings.ionice), *argv],
-                    line=record.line,
+                    text=record.text,
                     tick=tick,
                     cwd=source,
                     descriptors=() if lock is None else (lock,),
@@ -174,8 +175,8 @@ class Rsync(Store):
     def _finish(self, volume: Volume, partial: Path, result: Result, started: float, source: int) -> None:
         digest = hashlib.sha256()
         with (partial / LIST).open("rb") as stream:
-            for line in stream:
-                digest.update(line)
+            while chunk := stream.read(_CHUNK):
+                digest.update(chunk)
         for name, content in _backup.object_files(volume.objects).items():
             write_private(partial / name, content)
         write_private(partial / MANIFEST, {
@@ -226,9 +227,8 @@ class Rsync(Store):
             state.bytes = bytes_read(pid) or state.bytes
             progress(state)
 
-        def line(text: bytes) -> None:
-            if text:
-                state.files += 1
+        def text(lines: bytes) -> None:
+            state.files += lines.count(b"\n")
 
         argv = ["rsync", *_ARCHIVE, "--out-format=%i", *self._limit()]
         with contextlib.ExitStack() as stack:
@@ -241,7 +241,7 @@ class Rsync(Store):
             argv += ["--", f"{self.place(generation) / DATA}/", f"./{DATA}/"]
             ended = follow(
                 [*gentle(self.settings.nice, self.settings.ionice), *argv],
-                line=line,
+                text=text,
                 tick=tick,
                 cwd=target,
                 descriptors=descriptors,

@@ -16,6 +16,8 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._backup import 
 from ansible_collections.clusterkit.storage.plugins.module_utils._backup_files import KnownDigests
 from ansible_collections.clusterkit.storage.plugins.module_utils._backup_settings import Result
 
+_COUNTED = {kind.encode(): name for kind, name in _backup_files.COUNTED.items()}
+
 
 class Record:
     """Writes the list of a generation while rsync copies it."""
@@ -35,35 +37,38 @@ class Record:
         self._state = state
         self._of_inode: dict[tuple[int, int], bytes] = {}
 
-    def line(self, text: bytes) -> None:
-        told = _backup_files.told(text)
-        if told is None:
-            return
+    def text(self, text: bytes) -> None:
+        """Take in what rsync said, whole lines of it."""
         result = self._result
-        result.counts[_backup_files.COUNTED[told.type.decode()]] += 1
-        self._state.files += 1
-        digest = b""
-        if told.type == b"f":
-            result.bytes += told.size
-            if told.copied:
-                result.changed += 1
-                result.copied_bytes += told.size
-            digest = told.digest or (self._look_up(told) if self._sink else b"")
-        elif told.type == b"L" and self._sink:
-            digest = _backup_files.digest_of_link(self._path(told)).encode()
+        list_lines = []
+        told = _backup_files.told(text)
+        for how, kind, digest, rest, size in told:
+            result.counts[_COUNTED[kind]] += 1
+            if kind == b"f":
+                result.bytes += int(size)
+                if how in b"<>c":
+                    result.changed += 1
+                    result.copied_bytes += int(size)
+                if not digest and self._sink:
+                    digest = self._look_up(rest)
+            elif kind == b"L" and self._sink:
+                digest = _backup_files.digest_of_link(self._path(rest)).encode()
+            list_lines.append(_backup_files.list_line(kind, digest, rest))
+        self._state.files += len(told)
         if self._sink:
-            self._sink.write(_backup_files.list_line(told, digest))
+            self._sink.write(b"".join(list_lines))
 
-    def _path(self, told: _backup_files.Told) -> bytes:
-        return os.path.join(self._target, _backup_files.unescaped(told.name))  # noqa: PTH118 - names are bytes
+    def _path(self, rest: bytes) -> bytes:
+        name = rest.split(b"|", 5)[5]
+        return os.path.join(self._target, _backup_files.unescaped(name))  # noqa: PTH118 - names are bytes
 
-    def _look_up(self, told: _backup_files.Told) -> bytes:
+    def _look_up(self, rest: bytes) -> bytes:
         for known in self._known:
-            digest = known.find(told)
+            digest = known.find(rest)
             if digest:
                 return digest
         # Another name of a file that has just been copied, or one of a killed run whose list stops before it.
-        path = self._path(told)
+        path = self._path(rest)
         found = os.lstat(path)
         if not stat.S_ISREG(found.st_mode):
             return b""

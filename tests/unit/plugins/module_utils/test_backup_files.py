@@ -22,35 +22,28 @@ ODD = rb">f+++++++++|fbade9e36a3f36d3d676c1b808451dd7|1|2026/11/25-17:43:34|rwsr
 
 
 def test_lines_of_rsync() -> None:
-    copied, linked, folder, odd = (_backup_files.told(line) for line in (COPIED, LINKED, FOLDER, ODD))
-    assert copied and linked and folder and odd
-    assert (copied.copied, copied.read, copied.digest, copied.size) == (
-        True,
-        True,
-        b"764efa883dda1e11db47671c4a3bbd9e",
-        3,
-    )
-    assert (linked.copied, linked.read, linked.digest) == (False, False, b"")
-    assert (folder.type, folder.copied) == (b"d", False)
-    assert _backup_files.unescaped(odd.name) == b"\xff\\#123|x -> y"
-    changed = _backup_files.told(rb"cf...p.....|                                |3|2026/11/25-17:43:34|rw-------|0|0|a")
-    assert changed and changed.copied and not changed.read
-    for line in (b"", b"created directory ../g1", b"Number of files: 9", b"sent 300 bytes | a | b"):
-        assert _backup_files.told(line) is None
+    copied, linked, folder, odd = _backup_files.told(b"\n".join((COPIED, LINKED, FOLDER, ODD)) + b"\n")
+    assert copied[:3] == (b">", b"f", b"764efa883dda1e11db47671c4a3bbd9e") and copied[4] == b"3"
+    assert linked[:3] == (b"h", b"f", b"")
+    assert folder[:3] == (b"c", b"d", b"")
+    assert odd[3] == rb"1|2026/11/25-17:43:34|rwsr-xr-x|0|0|\#377\#134#123|x -> y"
+    changed = rb"cf...p.....|                                |3|2026/11/25-17:43:34|rw-------|0|0|a"
+    assert [one[:3] for one in _backup_files.told(changed)] == [(b"c", b"f", b"")]
+    others = [b"", b"created directory ../g1", b"*deleting   a|b|3|c", b"Number of files: 9", b"sent 300 bytes | a | b"]
+    assert _backup_files.told(b"\n".join([*others, COPIED, *others])) == [copied]
 
 
 def test_lines_of_the_list() -> None:
-    folder = _backup_files.told(FOLDER)
-    assert folder
-    assert _backup_files.read_line(_backup_files.list_line(folder, b"")) == Entry(
-        "d", b"d", 4096, 1795628614, 0o3770, 99, 98, ""
-    )
-    root = _backup_files.told(FOLDER[:-2] + b"./")
-    assert root and _backup_files.read_line(_backup_files.list_line(root, b"")).path == b"."
-    odd = _backup_files.told(ODD)
-    assert odd
-    entry = _backup_files.read_line(_backup_files.list_line(odd, odd.digest))
-    assert (entry.path, entry.mode, entry.digest) == (b"\xff\\#123|x -> y", 0o4755, odd.digest.decode())
+    root = FOLDER[:-2] + b"./"
+    lines = {
+        _backup_files.read_line(_backup_files.list_line(kind, digest, rest))
+        for _how, kind, digest, rest, _size in _backup_files.told(b"\n".join((FOLDER, root, ODD)))
+    }
+    assert lines == {
+        Entry("d", b"d", 4096, 1795628614, 0o3770, 99, 98, ""),
+        Entry("d", b".", 4096, 1795628614, 0o3770, 99, 98, ""),
+        Entry("f", b"\xff\\#123|x -> y", 1, 1795628614, 0o4755, 0, 0, "fbade9e36a3f36d3d676c1b808451dd7"),
+    }
     with pytest.raises(ValueError, match="unpack"):
         _backup_files.read_line(b"f|x\n")
 
@@ -63,23 +56,24 @@ def test_names_survive(path: bytes) -> None:
 
 @given(st.lists(st.integers(0, 30), unique=True), st.lists(st.integers(0, 30)), st.data())
 def test_known_digests_whatever_the_order(there: list[int], asked: list[int], data: st.DataObject) -> None:
-    def line(number: int, size: int) -> Any:
-        text = b">f+++++++++|%032d|%d|2026/11/25-17:43:34|rw-r--r--|0|0|n%d" % (number, size, number)
-        return _backup_files.told(text)
+    def rest(number: int, size: int, mode: bytes = b"rw-r--r--") -> bytes:
+        return b"%d|2026/11/25-17:43:34|%b|0|0|n%d" % (size, mode, number)
 
-    lines = [_backup_files.list_line(line(number, 1), b"%032d" % number) for number in there]
+    lines = [_backup_files.list_line(b"f", b"%032d" % number, rest(number, 1)) for number in there]
     lines.insert(0, b"d||4096|2026/11/25-17:43:34|rwxrwxrwx|0|0|./\n")
-    lines.append(b"a torn li")
+    lines.insert(data.draw(st.integers(0, len(lines))), b"f|damaged|1\n")
+    lines.append(_backup_files.list_line(b"f", b"%032d" % 99, rest(310, 1))[:-2])
     known = KnownDigests(lines)
     taken: set[int] = set()
     for number in asked:
         size = data.draw(st.sampled_from([1, 1, 1, 2]))
-        found = known.find(line(number, size))
+        found = known.find(rest(number, size, data.draw(st.sampled_from([b"rw-r--r--", b"rwx------"]))))
         if number in there and number not in taken:
             assert found == (b"%032d" % number if size == 1 else None)
             taken.add(number)
         else:
             assert found is None
+    assert known.find(rest(31, 1)) is None, "a torn line was taken for another"
 
 
 def test_nodes_of_restic() -> None:

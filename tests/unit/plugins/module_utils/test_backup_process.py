@@ -19,10 +19,10 @@ def test_lines_come_while_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     ticks: list[int] = []
     ended = follow(
         ["sh", "-c", "echo one; sleep 0.4; printf 'two\\nthree'; echo wrong >&2; exit 3"],
-        line=lambda text: lines.append((text, time.monotonic())),
+        text=lambda text: lines.append((text, time.monotonic())),
         tick=ticks.append,
     )
-    assert [text for text, _when in lines] == [b"one", b"two", b"three"]
+    assert [text for text, _when in lines] == [b"one\n", b"two\n", b"three"]
     assert lines[1][1] - lines[0][1] > 0.2
     assert ticks and ended == Ended(3, "wrong\n") and ended.words() == "wrong"
     assert Ended(-9, " \n").words() == "exit status -9"
@@ -35,9 +35,9 @@ def test_it_runs_in_an_open_directory_with_open_descriptors(tmp_path: Path) -> N
     lines: list[bytes] = []
     with secret("hidden\udcff") as (number, path):
         script = f"pwd; cat {path}; echo; echo $VALUE"
-        follow(["sh", "-c", script], line=lines.append, cwd=descriptor, env={"VALUE": "7"}, descriptors=[number])
+        follow(["sh", "-c", script], text=lines.append, cwd=descriptor, env={"VALUE": "7"}, descriptors=[number])
     os.close(descriptor)
-    assert lines == [bytes(tmp_path / "moved"), b"hidden\xff", b"7"]
+    assert b"".join(lines) == bytes(tmp_path / "moved") + b"\nhidden\xff\n7\n"
     assert not Path(path).exists()
 
 
@@ -47,19 +47,19 @@ def test_nothing_goes_on_when_nobody_listens() -> None:
     class Enough(Exception):  # noqa: N818 - ends the test
         pass
 
-    def line(text: bytes) -> None:
+    def take(text: bytes) -> None:
         started.append(int(text))
         raise Enough
 
     with pytest.raises(Enough):
-        follow(["sh", "-c", "echo $$; exec sleep 60"], line=line)
+        follow(["sh", "-c", "echo $$; exec sleep 60"], text=take)
     with pytest.raises(ProcessLookupError):
         os.kill(started[0], 0)
 
 
 def test_a_program_that_is_not_there() -> None:
     with pytest.raises(FileNotFoundError):
-        follow(["no-such-program"], line=lambda _text: None)
+        follow(["no-such-program"], text=lambda _text: None)
 
 
 def test_how_much_a_process_has_read() -> None:
