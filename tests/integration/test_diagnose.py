@@ -159,7 +159,9 @@ def test_mounts_that_fail(restored: Lab, doctor: Doctor) -> None:
     doctor.pod("missing", nfs("/nfs/k8s/dpv/nowhere"), nodeName="node1")
     doctor.pod("away", nfs("/nfs/k8s/dpv", NOBODY), nodeName="node1")
     doctor.pod("helper", nfs("/nfs/k8s/dpv"), nodeName="node2")
-    doctor.pod("port", doctor.volume("port", "/nfs/k8s/secure", ["noresvport"]), nodeName="node1")
+    # A connection of its own: mounts of one NFSv4 version share that of the first one, whatever its port.
+    port = doctor.volume("port", "/nfs/k8s/secure", ["noresvport", "nfsvers=4.1"])
+    doctor.pod("port", port, nodeName="node1")
     doctor.pod("version", doctor.volume("version", "/nfs/k8s/dpv", ["nfsvers=3"]), nodeName="node1")
     doctor.pod("option", doctor.volume("option", "/nfs/k8s/dpv", ["hrad"]), nodeName="node1")
     for name in ("closed", "missing", "helper", "port", "version", "option", "away"):

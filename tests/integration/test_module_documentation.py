@@ -63,24 +63,30 @@ def test_examples_do_what_they_say_and_return_what_is_documented(tmp_path: Path,
     restored.guest("server1").ssh("mkdir -p /srv/nfs/logs /srv/nfs/packages")
     export, withdraw = on_the_lab("nfs_exports", file="/etc/exports.d/examples.exports")
     others = {"exports": MORE_EXPORTS, "file": "/etc/exports.d/others.exports"}
-    plays = [
-        ("server1", "nfs_directories", on_the_lab("nfs_directories")),
-        ("server1", "nfs_exports", [export, {"name": "More", "clusterkit.storage.nfs_exports": others}]),
-        ("server1", "nfs_exports_info", on_the_lab("nfs_exports_info")),
-        ("node1", "nfs_mounts", on_the_lab("nfs_mounts")),
-        ("node1", "nfs_mounts_info", on_the_lab("nfs_mounts_info")[:1]),
-        ("node1", "nfs_probe", on_the_lab("nfs_probe")),
-    ]
-    for host, module, tasks in plays:
+    on_hosts = {
+        "server1": [
+            *(("nfs_directories", task) for task in on_the_lab("nfs_directories")),
+            ("nfs_exports", export),
+            ("nfs_exports", {"name": "More", "clusterkit.storage.nfs_exports": others}),
+            *(("nfs_exports_info", task) for task in on_the_lab("nfs_exports_info")),
+        ],
+        "node1": [
+            *(("nfs_mounts", task) for task in on_the_lab("nfs_mounts")),
+            ("nfs_mounts_info", on_the_lab("nfs_mounts_info")[0]),
+            *(("nfs_probe", task) for task in on_the_lab("nfs_probe")),
+        ],
+    }
+    for host, listed in on_hosts.items():
+        modules, tasks = [module for module, _task in listed], [task for _module, task in listed]
         predicted = run(tmp_path, host, tasks, "--check", "--diff")
         first = run(tmp_path, host, tasks, "--diff")
         second = run(tmp_path, host, tasks)
-        for result in (*predicted, *first, *second):
-            assert result.get("skipped") or contradictions(module, result) == [], module
-        assert [r["changed"] for r in predicted if not r.get("skipped")] == [
-            r["changed"] for r, p in zip(first, predicted, strict=True) if not p.get("skipped")
-        ], module
-        assert not any(result["changed"] for result in second), module
+        for results in (predicted, first, second):
+            for module, result in zip(modules, results, strict=True):
+                assert result.get("skipped") or contradictions(module, result) == [], module
+        for module, before, after, again in zip(modules, predicted, first, second, strict=True):
+            assert before.get("skipped") or before["changed"] == after["changed"], module
+            assert not again["changed"], module
     assert "/srv/data" in restored.guest("node1").ssh("findmnt -t nfs,nfs4 -o TARGET")
     (withdrawn,) = run(tmp_path, "server1", [withdraw])
     assert withdrawn["changed"]
