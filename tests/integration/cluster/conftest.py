@@ -20,7 +20,7 @@ from lab.control_plane import ControlPlane, Ports
 from lab.settings import pins
 
 from .cluster import ROOT, Cluster
-from .disk import Disk
+from .disk import Disk, on_server
 from .kubelet import Kubelet
 from .storage_role import Run, clear
 
@@ -77,6 +77,14 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
         yield found
     finally:
         subprocess.run(["umount", found.place], check=True)
+
+
+@pytest.fixture
+def noted(empty: Cluster, disk: Disk) -> Disk:
+    """The shares, with the note that the cluster uses them."""
+    uid = empty.done("GET", "/api/v1/namespaces/kube-system")["metadata"]["uid"]
+    assert on_server("volume_dirs", state="present", shares=[str(disk.share), str(disk.own)], clusters=[uid])["changed"]
+    return disk
 
 
 @pytest.fixture

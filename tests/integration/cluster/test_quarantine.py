@@ -13,21 +13,13 @@ from typing import Any
 import pytest
 
 from .cluster import Cluster
-from .disk import Disk, nfs, on_server
+from .disk import Disk, nfs
 
 # A file system of its own is made for each.
 pytestmark = pytest.mark.long
 
 CLEANUP, PURGE, RECLAIM = (f"clusterkit.storage.{name}" for name in ("cleanup", "purge", "reclaim"))
 LONG_AGO = "2025-01-01T00:00:00Z"
-
-
-@pytest.fixture
-def noted(empty: Cluster, disk: Disk) -> Disk:
-    """The shares, with the note that the cluster uses them."""
-    uid = empty.done("GET", "/api/v1/namespaces/kube-system")["metadata"]["uid"]
-    assert on_server("volume_dirs", state="present", shares=[str(disk.share), str(disk.own)], clusters=[uid])["changed"]
-    return disk
 
 
 def released(cluster: Cluster, disk: Disk, *names: str) -> None:
