@@ -26,6 +26,8 @@ FILE, DIRECTORY, LINK, DEVICE, SPECIAL = "f", "d", "L", "D", "S"
 COUNTED = {FILE: "files", DIRECTORY: "directories", LINK: "links", DEVICE: "devices", SPECIAL: "specials"}
 # What rsync is asked to print of every file; %C is blank for what was not read.
 OUT_FORMAT = "%i|%C|%l|%M|%B|%U|%G|%n"
+# In place of the digest of a file that could not be read to its end. rsync tries such a file twice.
+NOT_READ = b"0" * 32
 _TOLD = re.compile(rb"^([<>ch.])([fdLDS])[-+. ?a-zA-Z]{9}\|([0-9a-f]*) *\|((\d+)\|.*)$", re.MULTILINE)
 _ESCAPED = re.compile(rb"\\#([0-7]{3})")
 _PLAIN = frozenset(range(0x20, 0x7F))

@@ -47,8 +47,12 @@ _COUNT_AFTER = 10.0  # seconds after which a copy of unknown size is worth count
 _MOST_LINK_DESTS = 15  # rsync takes 20
 
 # Everything that a file is; owners as numbers, since the names of clients are not those of this host. One file system.
-# Times are compared to the nanosecond: a file that changes twice in a second changes twice.
-_ARCHIVE = ["-aHAXS", "--numeric-ids", "--one-file-system", "--modify-window=-1"]
+# Times are compared to the nanosecond: a file that changes twice in a second changes twice. All files are listed first:
+# otherwise rsync (3.5.0) waits for itself for ever once one with several names cannot be read to its end.
+_ARCHIVE = ["-aHAXS", "--no-inc-recursive", "--numeric-ids", "--one-file-system", "--modify-window=-1"]
+# Nothing of a generation is there before: a name for the time of the copy, and its change, are saved. What is left of a
+# file that could not be read has no time of its own, so no later copy takes it for done.
+_NEW = ["--inplace"]
 _OUTPUT = ["--checksum-choice=md5", "-ii", f"--out-format={_backup_files.OUT_FORMAT}"]
 _PARTLY = (23, 24)  # some files could not be read; some vanished
 _VANISHED = re.compile(r"^file has vanished: ", re.MULTILINE)
@@ -132,7 +136,7 @@ class Rsync(Store):
             progress(state)
 
         result = Result()
-        argv = ["rsync", *_ARCHIVE, *_OUTPUT, f"--exclude=/{OWN}/"]
+        argv = ["rsync", *_ARCHIVE, *_NEW, *_OUTPUT, f"--exclude=/{OWN}/"]
         argv += ["--checksum"] if self.settings.checksum else []
         argv += ["--dry-run"] if dry else []
         argv += self._limit()
@@ -150,6 +154,7 @@ class Rsync(Store):
                     cwd=source,
                     descriptors=() if lock is None else (lock,),
                 )
+                record.remove_unread()
             except OSError as error:
                 raise BackupError(words(error)) from error
         result.vanished = len(_VANISHED.findall(ended.errors))

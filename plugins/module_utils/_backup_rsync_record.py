@@ -35,6 +35,7 @@ class Record:
         self._sink = sink
         self._result = result
         self._state = state
+        self._not_read: set[bytes] = set()
         self._of_inode: dict[tuple[int, int], bytes] = {}
 
     def text(self, text: bytes) -> None:
@@ -43,6 +44,11 @@ class Record:
         list_lines = []
         told = _backup_files.told(text)
         for how, kind, digest, rest, size in told:
+            if digest == _backup_files.NOT_READ:
+                self._not_read.add(self._path(rest))
+                continue
+            if self._not_read:
+                self._not_read.discard(self._path(rest))
             result.counts[_COUNTED[kind]] += 1
             if kind == b"f":
                 result.bytes += int(size)
@@ -57,6 +63,15 @@ class Record:
         self._state.files += len(told)
         if self._sink:
             self._sink.write(b"".join(list_lines))
+
+    def remove_unread(self) -> None:
+        """Take away what rsync has left of files that it could not read to their ends. Raises OSError."""
+        for path in self._not_read:
+            folder = os.path.dirname(path)  # noqa: PTH120 - names are bytes
+            with contextlib.suppress(FileNotFoundError):
+                was = os.lstat(folder)
+                os.unlink(path)  # noqa: PTH108 - names are bytes
+                os.utime(folder, ns=(was.st_atime_ns, was.st_mtime_ns))
 
     def _path(self, rest: bytes) -> bytes:
         name = rest.split(b"|", 5)[5]

@@ -181,14 +181,18 @@ class _Run(Quarantine):
 
     def _bring_back(self, folder: Folder, entry: Entry, manifest: Mapping[str, Any], parent: int, name: str) -> None:
         problems: list[str] = []
+        is_out = False
         try:
             if manifest["scope"] == "content":
                 problems = _return_content(entry, parent)
             else:
                 rename_to_free_name(entry.descriptor, DATA, parent, name)
+            is_out = not problems
             self._flush({parent, entry.descriptor})
         except OSError as error:
-            entry.set_state(RESTORING, MANIFEST)
+            # When all of it is in its place, and only that could not be flushed, the next run finishes it.
+            if not is_out:
+                entry.set_state(RESTORING, MANIFEST)
             raise across(error) from error
         if problems:
             entry.set_state(RESTORING, MANIFEST)

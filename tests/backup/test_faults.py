@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
 import shutil
+import struct
 import subprocess
 import sys
 import threading
@@ -21,8 +23,9 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._backup import 
 from ansible_collections.clusterkit.storage.tests.documentation import contradictions
 
 from .trees import difference, picture
-from .world import PASSWORD, World, mount, names
+from .world import PASSWORD, World, disk, mount, names
 
+FIBMAP = 1  # linux/fs.h
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -72,6 +75,46 @@ def test_no_room_to_restore(world: World) -> None:
         assert names(small / "volume") == ["there"]
     finally:
         subprocess.run(["umount", "--lazy", str(small)], check=True)
+
+
+def test_a_file_that_the_disk_cannot_read(world: World) -> None:
+    world.volume.rmdir()
+    image = disk(world, "mkfs.ext4", "-q", "-F")
+    world.volume.mkdir()
+    (world.volume / "good").write_text("good")
+    (world.volume / "bad").write_bytes(os.urandom(3 << 20))
+    (world.volume / "other-name").hardlink_to(world.volume / "bad")
+    world.good()
+    with (world.volume / "bad").open("r+b") as stream:  # as if it had been written since the backup
+        stream.write(b"new")
+        os.fsync(stream.fileno())
+        size = os.statvfs(world.share).f_bsize
+        block = struct.pack("i", (2 << 20) // size)
+        (place,) = struct.unpack("i", fcntl.ioctl(stream, FIBMAP, block))
+        os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    whole = image.stat().st_size
+    os.truncate(image, place * size)
+    try:
+        with pytest.raises(OSError, match="Input/output error"):
+            (world.volume / "bad").read_bytes()
+        outcome = world.back_up()
+        assert "nput/output error" in outcome.problems[0]
+        item = outcome.items[0]
+        assert item["failed"] and not item["complete"]
+        assert [one["complete"] for one in world.generations()] == [True, False]
+    finally:
+        os.truncate(image, whole)
+    if world.engine == "rsync":
+        # It is not there rather than in part, and the list does not say that it is.
+        assert names(Path(item["path"]) / "data") == ["good"]
+        assert item["files"] == 1
+    wanted = {"server_dir": str(world.share / "back"), "generation": item["generation"]}
+    world.back(wanted)
+    assert names(world.share / "back") == ["good"]
+    # The next one is whole again.
+    assert (world.volume / "bad").read_bytes()[:3] == b"new"
+    assert world.good()["complete"]
+    assert not world.verify().problems
 
 
 def test_backup_disk_is_away(world: World) -> None:

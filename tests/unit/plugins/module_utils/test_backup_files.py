@@ -4,13 +4,17 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.clusterkit.storage.plugins.module_utils import _backup_files
+from ansible_collections.clusterkit.storage.plugins.module_utils._backup import Progress
 from ansible_collections.clusterkit.storage.plugins.module_utils._backup_files import Entry, KnownDigests
+from ansible_collections.clusterkit.storage.plugins.module_utils._backup_rsync_record import Record
+from ansible_collections.clusterkit.storage.plugins.module_utils._backup_settings import Result
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -46,6 +50,22 @@ def test_lines_of_the_list() -> None:
     }
     with pytest.raises(ValueError, match="unpack"):
         _backup_files.read_line(b"f|x\n")
+
+
+def test_what_could_not_be_read_is_neither_listed_nor_left(tmp_path: Path) -> None:
+    for name in ("read-later", "bad"):
+        (tmp_path / name).write_text("half")
+    os.utime(tmp_path, (1, 1))
+    sink, result = io.BytesIO(), Result()
+    record = Record(tmp_path, [], sink, result, Progress(0))
+    unread = b">f+++++++++|" + _backup_files.NOT_READ + b"|3|2026/11/25-17:43:34|rw-r--r--|0|0|%b\n"
+    record.text(unread % b"read-later" + unread % b"bad" + unread % b"away")
+    record.text(COPIED[:-1] + b"read-later\n" + unread % b"bad")
+    record.remove_unread()
+    assert [path.name for path in tmp_path.iterdir()] == ["read-later"]
+    assert tmp_path.stat().st_mtime == 1
+    assert (result.counts["files"], result.copied_bytes) == (1, 3)
+    assert [_backup_files.read_line(line).path for line in sink.getvalue().splitlines()] == [b"read-later"]
 
 
 @given(st.binary(min_size=1, max_size=60))
