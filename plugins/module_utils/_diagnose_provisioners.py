@@ -27,7 +27,6 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._diagnose_objec
 # A provisioner makes a directory and an object: seconds, unless something is wrong.
 PROVISIONING_SECONDS = 60.0
 NO_IMAGE = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"}
-CRASHES = {"CrashLoopBackOff"}
 # Kubernetes 1.20 leaves metadata.selfLink empty, 1.24 took the feature gate away
 # (kubernetes/enhancements#1164); the library of the old provisioner needs it.
 SELF_LINK = "selfLink was empty"
@@ -128,16 +127,25 @@ def without_rights(claim: Object, provisioner: str, facts: Facts) -> Finding | N
     )
 
 
-def _waiting(provisioner: str, facts: Facts, reasons: set[str]) -> tuple[Object, Object] | None:
-    for pod in _pods(provisioner, facts):
-        for status in statuses_of(pod):
-            if text(status, "state", "waiting", "reason") in reasons:
-                return pod, status
-    return None
+def _first(provisioner: str, facts: Facts, is_meant: Callable[[Object], bool]) -> tuple[Object, Object] | None:
+    """A pod of the provisioner, and the state of that of its containers that is meant."""
+    states = ((pod, status) for pod in _pods(provisioner, facts) for status in statuses_of(pod))
+    return next((one for one in states if is_meant(one[1])), None)
+
+
+def _has_no_image(status: Object) -> bool:
+    return text(status, "state", "waiting", "reason") in NO_IMAGE
+
+
+def _crashes(status: Object) -> bool:
+    """Between two tries kubelet tells of the last one for a while, before it says how long it waits (seen of 1.37)."""
+    if text(status, "state", "waiting", "reason") == "CrashLoopBackOff":
+        return True
+    return bool(number(status, "restartCount") and number(status, "state", "terminated", "exitCode"))
 
 
 def crash_looping(claim: Object, provisioner: str, facts: Facts) -> Finding | None:
-    found = _waiting(provisioner, facts, CRASHES)
+    found = _first(provisioner, facts, _crashes)
     if not found:
         return None
     pod, status = found
@@ -154,7 +162,7 @@ def crash_looping(claim: Object, provisioner: str, facts: Facts) -> Finding | No
 
 
 def image_not_pulled(claim: Object, provisioner: str, facts: Facts) -> Finding | None:
-    found = _waiting(provisioner, facts, NO_IMAGE)
+    found = _first(provisioner, facts, _has_no_image)
     if not found:
         return None
     pod, status = found

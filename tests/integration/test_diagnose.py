@@ -271,7 +271,12 @@ def test_provisioners_that_do_not_work(doctor: Doctor) -> None:
         wanted = (cause, certainty)
         doctor.wait(f"{wanted} is said", lambda: doctor.causes(namespace="default").get("waits") == wanted, 400)
 
+    def images() -> set[str]:
+        pods = doctor.request("GET", f"/api/v1/namespaces/{deployment['metadata']['namespace']}/pods")["items"]
+        return {pod["spec"]["containers"][0]["image"] for pod in pods}
+
     doctor.patch(path, template(image=BUSYBOX, command=["sh", "-c", "echo the share is not there; exit 1"]))
+    doctor.wait("the provisioner that works is gone", lambda: images() == {BUSYBOX})
     doctor.request("POST", CLAIMS, {"metadata": {"name": "waits"}, "spec": spec})
     becomes("provisioner-crash-looping")
     doctor.patch(path, template(image="registry.invalid/nfs-subdir-external-provisioner:v4.0.2"))

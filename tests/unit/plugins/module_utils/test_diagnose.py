@@ -115,6 +115,13 @@ def provisioner_pod(reason: str = "", message: str = "", **last: Any) -> dict[st
     return pod("provisioner-0", namespace="storage", labels={"app": "provisioner"}, volumes=[], status=status)
 
 
+def has_ended(status: int, restarts: int = 7) -> dict[str, Any]:
+    """The provisioner's pod between two tries, before kubelet says that it waits."""
+    found = provisioner_pod()
+    found["status"]["containerStatuses"][0] |= {"state": {"terminated": {"exitCode": status}}, "restartCount": restarts}
+    return found
+
+
 def service(**more: Any) -> dict[str, Any]:
     return {"metadata": metadata("web", "shop", **more), "spec": {"selector": {"app": "web"}}}
 
@@ -426,6 +433,9 @@ CASES: list[tuple[str, str, str, Facts]] = [
             )
         ),
     ),
+    ("provisioner-crash-looping", "certain", "crashes again", facts(**dynamic(pods=[has_ended(1)]))),
+    ("provisioning-slow", "probable", "over a minute", facts(**dynamic(pods=[has_ended(1, restarts=0)]))),
+    ("provisioning-slow", "probable", "over a minute", facts(**dynamic(pods=[has_ended(0)]))),
     (
         "provisioner-image-not-pulled",
         "certain",
