@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The server loses power while directories of volumes move: nothing is lost, and the next run finishes."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lab.lifecycle import Lab
+
+from .conftest import INVENTORY, ROOT, play
+
+VOLUMES = 24
+SHARE, OWN = "/nfs/k8s/dpv", "/nfs/.clusterkit"
+MAKE = f"""
+cd {SHARE}
+for number in $(seq {VOLUMES}); do
+  [ -e cut-$number ] && continue
+  mkdir -p cut-$number/deep
+  head -c 20000 /dev/urandom > cut-$number/deep/data
+  echo $number > cut-$number/file
+  ln -s file cut-$number/link
+done
+sync
+"""
+# Of each directory where it lies, its inode, and what is in it.
+LOOK = f"""
+for place in {SHARE}/cut-* {OWN}/trash/*/data; do
+  [ -d "$place" ] || continue
+  echo "$place $(stat -c '%d %i' "$place") $(cd "$place"; cat file) \
+    $(cd "$place"; find . -type f -exec sha256sum {{}} + | sort | cat - <(readlink link) | sha256sum)"
+done
+"""
+TOLD = f"""
+cd {OWN}
+for file in intents/*.json trash/*/*.json; do
+  [ -s $file ] && printf '%s ' $file && tr -d '\\n' < $file && echo
+done
+true
+"""
+# All that must stay as it is.
+AROUND = """
+cd /nfs
+find . -path ./.clusterkit -prune -o -path './k8s/dpv/cut-*' -prune -o -type f -exec sha256sum {} + | sort
+"""
+# Connections of their own, which end with the run.
+ALONE = {"ANSIBLE_SSH_ARGS": "-o ControlMaster=no -o ControlPath=none"}
+
+
+class Server:
+    """Directories of volumes on the server, and the run that moves them."""
+
+    def __init__(self, lab: Lab, folder: Path) -> None:
+        self.guest = lab.guest("server1")
+        self.folder = folder
+        uid = lab.control_plane.request("GET", "/api/v1/namespaces/kube-system")["metadata"]["uid"]
+        self.common = {"shares": [SHARE], "cluster_uid": uid, "allow_unknown_open_state": True}
+
+    def places(self) -> dict[str, tuple[str, dict[str, int], str]]:
+        """By volume: its place, its identity and the checksum of its content. Nothing is in two places."""
+        found: dict[str, tuple[str, dict[str, int], str]] = {}
+        for line in self.guest.ssh(LOOK).splitlines():
+            place, device, inode, number, digest, _dash = line.split()
+            assert number not in found, f"{number} is in {place} and in {found[number][0]}"
+            found[number] = (place, {"device": int(device), "inode": int(inode)}, digest)
+        return found
+
+    def told(self) -> dict[str, Any]:
+        """Intents and manifests by their paths."""
+        lines = (line.partition(" ") for line in self.guest.ssh(TOLD).splitlines())
+        return {path: json.loads(text) for path, _space, text in lines}
+
+    def tasks(self, state: str) -> list[dict[str, Any]]:
+        places = self.places()
+        if state in ("restored", "purged"):
+            entries = [
+                {
+                    "id": number,
+                    "share": SHARE,
+                    "entry": place.split("/")[-2],
+                    "precondition": identity,
+                    **({"directory": f"{SHARE}/cut-{number}"} if state == "restored" else {}),
+                }
+                for number, (place, identity, _digest) in places.items()
+                if place.startswith(OWN)
+            ]
+            return [self.task(state, entries, **({"allow_purge_now": True} if state == "purged" else {}))]
+        steps = [
+            {
+                "id": number,
+                "share": SHARE,
+                "directory": place,
+                "precondition": identity,
+                "volume": {"name": f"pv-{number}", "uid": f"uid-{number}"},
+                "objects": {"volume": {"kind": "PersistentVolume", "metadata": {"name": f"pv-{number}"}}},
+            }
+            for number, (place, identity, _digest) in places.items()
+            if place.startswith(SHARE)
+        ]
+        return [self.task("intended", steps), self.task("quarantined", steps)]
+
+    def task(self, state: str, steps: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
+        given = {"state": state, "steps": steps, **self.common, **more}
+        return {"name": state, "clusterkit.storage.volume_dirs": given}
+
+    def playbook(self, state: str) -> Path:
+        path = self.folder / f"{state}.yml"
+        plays = [{"name": state, "hosts": "server1", "gather_facts": False, "tasks": self.tasks(state)}]
+        path.write_text(yaml.safe_dump(plays))
+        return path
+
+    def cut(self, state: str, moment: str) -> None:
+        """Cut the power while it runs, as soon as a condition holds on the server."""
+        boot = self.guest.ssh("cat /proc/sys/kernel/random/boot_id")
+        argv = [ROOT / ".work/venv/bin/ansible-playbook", self.playbook(state), "-i", INVENTORY]
+        environment = {
+            **os.environ,
+            **ALONE,
+            "ANSIBLE_CONFIG": str(ROOT / "lab/ansible.cfg"),
+            "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".work/collections"),
+        }
+        running = subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True)
+        try:
+            self.guest.ssh(f"until {moment}; do sleep 0.01; done")
+            self.guest.reset()
+            assert running.poll() is None, running.communicate()
+        finally:
+            os.killpg(running.pid, signal.SIGKILL)
+            running.communicate()
+        self.guest.wait_new_boot(boot)
+        self.guest.set_clock()
+
+    def finish(self, state: str) -> None:
+        done = play(self.playbook(state), **ALONE)
+        assert done.status == 0, done.output[-3000:]
+
+    def check_nothing_is_lost(self, state: str, before: dict[str, tuple[str, dict[str, int], str]]) -> None:
+        """Each is whole in its place, or in quarantine beside a manifest, or is being purged."""
+        found, told = self.places(), self.told()
+        texts = json.dumps(list(told.values()))
+        for number, (was, _identity, digest) in before.items():
+            place = found[number][0] if number in found else ""
+            manifests = (
+                {path.split("/")[2] for path in told if path.split("/")[1] == place.split("/")[-2]} if place else {""}
+            )
+            if state == "purged" and (not place or "purging.json" in manifests):
+                continue
+            assert place, f"{state}: {number} is lost, it was in {was}"
+            assert found[number][2] == digest, f"{state}: {number} has another content in {place}"
+            assert place.startswith(SHARE) or manifests, f"{state}: {place} has no manifest"
+            if not (was.startswith(SHARE) and place.startswith(SHARE)):
+                assert f'"uid-{number}"' in texts, f"{state}: the objects of {number} cannot be made again"
+
+
+def moment(state: str, count: int) -> str:
+    """A condition of the shell: so many are done."""
+    waiting = f'"$(ls {OWN}/trash | wc -l)"'
+    if state == "quarantined":
+        return f"[ {waiting} -gt {count} ]"
+    return f"[ {waiting} -lt {VOLUMES - count} ]"
+
+
+@pytest.fixture
+def server(restored: Lab, tmp_path: Path) -> Server:
+    made = Server(restored, tmp_path)
+    present = {"state": "present", "shares": [SHARE], "clusters": [made.common["cluster_uid"]]}
+    path = tmp_path / "present.yml"
+    tasks = [{"name": "The folder", "clusterkit.storage.volume_dirs": present}]
+    path.write_text(yaml.safe_dump([{"name": "Note", "hosts": "server1", "gather_facts": False, "tasks": tasks}]))
+    done = play(path, **ALONE)
+    assert done.status == 0, done.output[-3000:]
+    return made
+
+
+def test_power_is_cut_while_directories_move(server: Server, request: pytest.FixtureRequest) -> None:
+    states = ["quarantined", "restored"]
+    if request.config.getoption("--long"):
+        states = ["quarantined", "restored", "quarantined", "purged"] * 2 + states
+    chance = random.Random(7)  # noqa: S311 - not for secrets
+    for state in states:
+        server.guest.ssh(MAKE)
+        before, around = server.places(), server.guest.ssh(AROUND)
+        server.cut(state, moment(state, chance.randrange(VOLUMES - 1)))
+        server.check_nothing_is_lost(state, before)
+        assert server.guest.ssh(AROUND) == around
+        server.finish(state)
+        after, told = server.places(), server.told()
+        if state == "purged":
+            assert after == {}
+        else:
+            where = {"quarantined": f"{OWN}/trash/", "restored": f"{SHARE}/cut-"}[state]
+            assert all(place.startswith(where) for place, _identity, _digest in after.values())
+            assert {number: one[2] for number, one in after.items()} == {n: one[2] for n, one in before.items()}
+        assert [path.split("/")[-1] for path in told if path.startswith("trash/")] == (
+            ["manifest.json"] * VOLUMES if state == "quarantined" else []
+        )
+        assert server.guest.ssh(AROUND) == around
