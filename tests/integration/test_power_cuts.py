@@ -52,7 +52,7 @@ cd /nfs
 find . -path ./.clusterkit -prune -o -path './k8s/dpv/cut-*' -prune -o -type f -exec sha256sum {} + | sort
 """
 # Connections of their own, which end with the run.
-ALONE = {"ANSIBLE_SSH_ARGS": "-o ControlMaster=no -o ControlPath=none"}
+ALONE = "-o ControlMaster=no -o ControlPath=none"
 
 
 class Server:
@@ -123,7 +123,7 @@ class Server:
         argv = [ROOT / ".work/venv/bin/ansible-playbook", self.playbook(state), "-i", INVENTORY]
         environment = {
             **os.environ,
-            **ALONE,
+            "ANSIBLE_SSH_ARGS": ALONE,
             "ANSIBLE_CONFIG": str(ROOT / "lab/ansible.cfg"),
             "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".work/collections"),
         }
@@ -139,7 +139,7 @@ class Server:
         self.guest.set_clock()
 
     def finish(self, state: str) -> None:
-        done = play(self.playbook(state), **ALONE)
+        done = play(self.playbook(state), ANSIBLE_SSH_ARGS=ALONE)
         assert done.status == 0, done.output[-3000:]
 
     def check_nothing_is_lost(self, state: str, before: dict[str, tuple[str, dict[str, int], str]]) -> None:
@@ -148,10 +148,8 @@ class Server:
         texts = json.dumps(list(told.values()))
         for number, (was, _identity, digest) in before.items():
             place = found[number][0] if number in found else ""
-            manifests = (
-                {path.split("/")[2] for path in told if path.split("/")[1] == place.split("/")[-2]} if place else {""}
-            )
-            if state == "purged" and (not place or "purging.json" in manifests):
+            manifests = [path for path in told if place and f"/{place.split('/')[-2]}/" in path]
+            if state == "purged" and (not place or any(path.endswith("/purging.json") for path in manifests)):
                 continue
             assert place, f"{state}: {number} is lost, it was in {was}"
             assert found[number][2] == digest, f"{state}: {number} has another content in {place}"
@@ -175,7 +173,7 @@ def server(restored: Lab, tmp_path: Path) -> Server:
     path = tmp_path / "present.yml"
     tasks = [{"name": "The folder", "clusterkit.storage.volume_dirs": present}]
     path.write_text(yaml.safe_dump([{"name": "Note", "hosts": "server1", "gather_facts": False, "tasks": tasks}]))
-    done = play(path, **ALONE)
+    done = play(path, ANSIBLE_SSH_ARGS=ALONE)
     assert done.status == 0, done.output[-3000:]
     return made
 
