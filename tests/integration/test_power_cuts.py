@@ -120,7 +120,7 @@ class Server:
     def cut(self, state: str, moment: str) -> None:
         """Cut the power while it runs, as soon as a condition holds on the server."""
         boot = self.guest.ssh("cat /proc/sys/kernel/random/boot_id")
-        argv = [ROOT / ".work/venv/bin/ansible-playbook", self.playbook(state), "-i", INVENTORY]
+        argv = [str(ROOT / ".work/venv/bin/ansible-playbook"), str(self.playbook(state)), "-i", str(INVENTORY)]
         environment = {
             **os.environ,
             "ANSIBLE_SSH_ARGS": ALONE,
