@@ -19,16 +19,16 @@ A volume whose directory is not there is missing.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
 from ansible_collections.clusterkit.storage.plugins.module_utils import _nfs_csi
+from ansible_collections.clusterkit.storage.plugins.module_utils._classified import Classified, Found, Rules, Use
 from ansible_collections.clusterkit.storage.plugins.module_utils._directory_set import DirectorySet
 from ansible_collections.clusterkit.storage.plugins.module_utils._listing import Listing
 from ansible_collections.clusterkit.storage.plugins.module_utils._missing import CLOCKS, Absence
 from ansible_collections.clusterkit.storage.plugins.module_utils._own_folder import seconds_of
-from ansible_collections.clusterkit.storage.plugins.module_utils._server_map import Place, ServerMap, plain
+from ansible_collections.clusterkit.storage.plugins.module_utils._server_map import ServerMap, plain
 from ansible_collections.clusterkit.storage.plugins.module_utils._volume_dirs_conduct import first_below
 from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import Volume
 
@@ -39,58 +39,6 @@ CLASSES = (
 ARCHIVED = "archived-"
 ORPHAN_SECONDS = 24 * 3600
 _PHASES = {"Available": "available", "Released": "released", "Failed": "failed"}
-
-
-@dataclass(frozen=True)
-class Use:
-    """Somebody who mounts a directory without a PersistentVolume: a pod, a workload, a host.
-
-    Without C(server) it is a path on any host, the servers included.
-    """
-
-    who: str
-    server: str
-    path: str
-
-
-@dataclass(frozen=True)
-class Rules:
-    """C(foreign_servers): servers that are certainly none of ours. C(allow_mounted_above): see C(_in_use)."""
-
-    exclude: Sequence[str] = ()
-    foreign_servers: Sequence[str] = ()
-    allow_mounted_above: bool = False
-
-
-@dataclass(frozen=True)
-class Found:
-    """A directory and what it is."""
-
-    kind: str
-    host: str
-    share: str
-    path: str
-    record: Mapping[str, Any]  # device, inode and what else the listing tells
-    volume: Volume | None = None
-    reason: str = ""
-    obstacle: str = ""  # of what is quarantined: what stands in the way of that
-
-    @property
-    def is_root(self) -> bool:
-        return self.path == self.share
-
-
-@dataclass
-class Classified:
-    directories: list[Found] = field(default_factory=list)
-    missing: list[tuple[Volume, Place]] = field(default_factory=list)
-    doubts: dict[str, str] = field(default_factory=dict)  # by uid: why a missing one may be there, or must be let alone
-    # Volumes of which nobody knows for sure in which directory they lie, and those that were not looked at.
-    unplaced: list[Volume] = field(default_factory=list)
-    unlisted: list[tuple[Volume, Place]] = field(default_factory=list)
-    placed: dict[str, tuple[Volume, Place]] = field(default_factory=dict)  # by uid, of this cluster
-    keep: dict[str, list[str]] = field(default_factory=dict)  # by host: directories of volumes, and shares
-    carriers: list[tuple[str, Place]] = field(default_factory=list)  # provisioners, and the root that each works in
 
 
 def is_nfs(volume: Volume) -> bool:

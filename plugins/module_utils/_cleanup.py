@@ -13,7 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.clusterkit.storage.plugins.module_utils import _plan, _quantity
-from ansible_collections.clusterkit.storage.plugins.module_utils._classify import Classified, Rules, Use, classify
+from ansible_collections.clusterkit.storage.plugins.module_utils._classified import Classified, Rules, Use
+from ansible_collections.clusterkit.storage.plugins.module_utils._classify import classify
 from ansible_collections.clusterkit.storage.plugins.module_utils._cleanup_steps import (
     MISSING,
     Decisions,

@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from ansible_collections.clusterkit.storage.plugins.module_utils import _nfs_csi
-from ansible_collections.clusterkit.storage.plugins.module_utils._classify import Classified, Found
+from ansible_collections.clusterkit.storage.plugins.module_utils._classified import Classified, Found
 from ansible_collections.clusterkit.storage.plugins.module_utils._directory_set import DirectorySet
 from ansible_collections.clusterkit.storage.plugins.module_utils._listing import Listing
 from ansible_collections.clusterkit.storage.plugins.module_utils._own_folder import seconds_of

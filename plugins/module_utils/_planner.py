@@ -20,12 +20,13 @@ from ansible_collections.clusterkit.storage.plugins.module_utils import (
     _plan,
     _pods,
     _reclaim_content,
-    _reclaim_run,
+    _reclaim_plan,
     _recover,
     _recover_facts,
     _restore_plan,
     _trash_plan,
 )
+from ansible_collections.clusterkit.storage.plugins.module_utils._classified import Use
 from ansible_collections.clusterkit.storage.plugins.module_utils._reclaim import Decision, Facts, Request, decide
 from ansible_collections.clusterkit.storage.plugins.module_utils._server_map import ServerMap
 
@@ -116,7 +117,7 @@ def cleanup(
     return found, measure, list(_cleanup.report(classified))
 
 
-def _mounts(path: str) -> Iterator[_classify.Use]:
+def _mounts(path: str) -> Iterator[Use]:
     """What hosts mount, from a file with a line of JSON for each. Raises ValueError."""
     with Path(path).open(encoding="utf-8") as stream:
         for number, line in enumerate(stream, 1):
@@ -127,7 +128,7 @@ def _mounts(path: str) -> Iterator[_classify.Use]:
                 for source in host["sources"]:
                     server, separator, directory = source.partition(":/")
                     if separator:
-                        yield _classify.Use(f"host {host['name']}", server, f"/{directory}")
+                        yield Use(f"host {host['name']}", server, f"/{directory}")
             except (KeyError, TypeError, AttributeError) as error:
                 raise ValueError(f"mounts: {path}: line {number} is no host: {error!r}") from error
 
@@ -147,7 +148,7 @@ def reclaim(listing: _listing.Listing, given: Mapping[str, Any], host: str) -> d
     contents = None
     if request.content == "quarantine":
         contents = _contents(decisions, listing, given)
-    return _reclaim_run.plan(
+    return _reclaim_plan.plan(
         decisions,
         request,
         cluster_uid=listing.cluster_uid,

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.clusterkit.storage.plugins.module_utils._classify import Found, Rules, classify, is_nfs
+from ansible_collections.clusterkit.storage.plugins.module_utils._classified import Found, Rules
+from ansible_collections.clusterkit.storage.plugins.module_utils._classify import classify, is_nfs
 from ansible_collections.clusterkit.storage.plugins.module_utils._cleanup import check_listing
 from ansible_collections.clusterkit.storage.plugins.module_utils._directory_set import DirectorySet
 from ansible_collections.clusterkit.storage.plugins.module_utils._listing import Listing

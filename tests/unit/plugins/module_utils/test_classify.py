@@ -6,14 +6,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.clusterkit.storage.plugins.module_utils._classify import (
-    CLASSES,
-    Classified,
-    Rules,
-    Use,
-    classify,
-    parents_of,
-)
+from ansible_collections.clusterkit.storage.plugins.module_utils._classified import Classified, Rules, Use
+from ansible_collections.clusterkit.storage.plugins.module_utils._classify import CLASSES, classify, parents_of
 from ansible_collections.clusterkit.storage.plugins.module_utils._directory_set import DirectorySet
 from ansible_collections.clusterkit.storage.plugins.module_utils._listing import Listing
 from ansible_collections.clusterkit.storage.plugins.module_utils._server_map import ServerMap

@@ -7,7 +7,7 @@ import dataclasses
 from typing import Any
 
 import pytest
-from ansible_collections.clusterkit.storage.plugins.module_utils import _plan, _reclaim_run
+from ansible_collections.clusterkit.storage.plugins.module_utils import _plan, _reclaim_plan
 from ansible_collections.clusterkit.storage.plugins.module_utils._reclaim import Facts, Request, decide, needs_recyclers
 from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import (
     BOUND_BY_CONTROLLER,
@@ -151,7 +151,7 @@ def test_same_input_same_plan_and_every_step_has_its_precondition(
 
     def plan(order: list[Volume]) -> dict[str, Any]:
         decisions = [decide(one, request, known) for one in order]
-        return _reclaim_run.plan(decisions, request, cluster_uid="c", listed_at="t", host="localhost")
+        return _reclaim_plan.plan(decisions, request, cluster_uid="c", listed_at="t", host="localhost")
 
     made = plan(many)
     assert made == plan(many[::-1])

@@ -16,6 +16,7 @@ from ansible_collections.clusterkit.storage.plugins.module_utils import (
     _planner,
     _reclaim,
     _reclaim_content,
+    _reclaim_plan,
     _reclaim_run,
     _volume_dirs,
     _volume_dirs_run,
@@ -173,7 +174,7 @@ def test_no_volume_is_opened_with_its_content_and_no_other_content_moves(
     contents = _reclaim_content.find(
         decisions, [directories(*sorted(listed), parents=["a"])], listing(*volumes), SERVERS
     )
-    plan = _reclaim_run.plan(decisions, request, cluster_uid="c", listed_at="t", host="api", contents=contents)
+    plan = _reclaim_plan.plan(decisions, request, cluster_uid="c", listed_at="t", host="api", contents=contents)
     moves = {step["item"]: step for step in plan["steps"] if step["module"] == "volume_dirs"}
     releases = {step["item"] for step in plan["steps"] if step["module"] == "pv_reclaim"}
     assert set(moves) == releases
