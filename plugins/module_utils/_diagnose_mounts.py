@@ -314,7 +314,8 @@ CAUSES: tuple[tuple[re.Pattern[str], tuple[Explanation, ...]], ...] = tuple(
     (re.compile(pattern, re.IGNORECASE), tuple(explanations))
     for pattern, *explanations in (
         (r"illegal port", illegal_port),
-        (r"might need a /sbin/mount|missing codepage or helper|unknown filesystem type '?nfs|mount\.nfs4?: not found",
+        (r"might need a /sbin/mount|missing codepage or helper|unknown filesystem type '?nfs|mount\.nfs4?: not found"
+         r"|mount program didn't pass remote address",  # the kernel's words, of util-linux 2.41 without a helper (seen)
          helper_missing),
         (r"access denied by server", illegal_port, not_for_node, access_denied),
         (r"mount\.nfs4?:.*operation not permitted", illegal_port, not_for_node, not_permitted),

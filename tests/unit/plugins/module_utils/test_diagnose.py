@@ -232,6 +232,10 @@ HELPER = (
     "mount: /var/lib/kubelet/pods/x: bad option; for several filesystems (e.g. nfs, cifs) you might need a "
     "/sbin/mount.<type> helper program."
 )
+NEWER_HELPER = (
+    "mount: /var/lib/kubelet/pods/x: fsconfig() failed: NFS: mount program didn't pass remote address.\n"
+    "       dmesg(1) may have more information after failed mount system call."
+)
 DEADLINE = (
     "Unable to attach or mount volumes: unmounted volumes=[v], unattached volumes=[], failed to process volumes=[]: "
     "context deadline exceeded"
@@ -638,6 +642,7 @@ CASES: list[tuple[str, str, str, Facts]] = [
         waiting_pod(failed_mount("mount.nfs: Protocol not supported"), options=["nfsvers=3"], exports=exports()),
     ),
     ("mount-helper-missing", "certain", "nfs-common", waiting_pod(failed_mount(HELPER))),
+    ("mount-helper-missing", "certain", "nfs-common", waiting_pod(failed_mount(NEWER_HELPER))),
     (
         "mount-server-unreachable",
         "probable",
