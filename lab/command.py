@@ -17,7 +17,6 @@ from lab.settings import LabError
 PACKAGES = {
     "apt-get": "apt",
     "dpkg-deb": "dpkg",
-    "go": "golang-go",
     "mke2fs": "e2fsprogs",
     "mmdebstrap": "mmdebstrap",
     "newuidmap": "uidmap",
@@ -37,8 +36,9 @@ def require(*programs: str) -> None:
     more = [NEEDED_BY_USERS[p] for p in programs if p in NEEDED_BY_USERS and os.geteuid()]
     missing = [p for p in (*programs, *more) if not shutil.which(p)]
     if missing:
-        packages = " ".join(sorted({PACKAGES[p] for p in missing}))
-        raise LabError(f"{', '.join(missing)} not found; `make packages` or, as root: apt-get install {packages}")
+        packages = " ".join(sorted({PACKAGES[p] for p in missing if p in PACKAGES}))
+        by_hand = f", or as root: apt-get install {packages}" if packages else ""
+        raise LabError(f"{', '.join(missing)} not found; `make packages` installs what is missing{by_hand}")
 
 
 def run(
