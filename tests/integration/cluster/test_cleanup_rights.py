@@ -70,7 +70,8 @@ def test_the_documented_rights_are_enough_and_each_is_named_when_it_is_missing(
 
     # Both go as a whole, then they are made again.
     chosen = "static-0,dynamic-0"
-    done = empty.play("clusterkit.storage.cleanup", **common, cleanup_names=chosen, cleanup_confirm=True)
+    again = {"cleanup_names": chosen, "cleanup_plan_dest": str(tmp_path / "again.json"), "cleanup_confirm": True}
+    done = empty.play("clusterkit.storage.cleanup", **common, **again)
     assert done.returncode == 0, done.stdout + done.stderr
     plan = tmp_path / "undelete.json"
     undelete = {"undelete_names": chosen, "undelete_make_claim": True, "undelete_plan_dest": str(plan)}
