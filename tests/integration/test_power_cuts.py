@@ -99,8 +99,8 @@ class Server:
                 "share": SHARE,
                 "directory": place,
                 "precondition": identity,
-                "volume": {"name": f"pv-{number}", "uid": f"uid-{number}"},
-                "objects": {"volume": {"kind": "PersistentVolume", "metadata": {"name": f"pv-{number}"}}},
+                "volume": (volume := {"name": f"pv-{number}", "uid": f"uid-{number}"}),
+                "objects": {"volume": {"kind": "PersistentVolume", "metadata": volume}},
             }
             for number, (place, identity, _digest) in places.items()
             if place.startswith(SHARE)
@@ -129,9 +129,9 @@ class Server:
         }
         running = subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True)
         try:
-            self.guest.ssh(f"until {moment}; do sleep 0.01; done")
+            came = self.guest.ssh(f"timeout 90 sh -c 'until {moment}; do sleep 0.01; done' && echo yes || echo no")
             self.guest.reset()
-            assert running.poll() is None, running.communicate()
+            assert came.strip() == "yes" and running.poll() is None, running.communicate(timeout=10)
         finally:
             os.killpg(running.pid, signal.SIGKILL)
             running.communicate()
