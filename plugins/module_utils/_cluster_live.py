@@ -298,7 +298,9 @@ def _find_doomed(cluster: Cluster, problem: Tell) -> None:
     """Released volumes with policy Delete are destroyed by their provisioner as soon as it runs."""
     for index, one in cluster.installed:
         name = one["provisioner_name"]
-        if one["method"] == "installed" or cluster.provisioner_states.get(name) == "running":
+        # The lock of one that was removed a moment ago is fresh still: that alone does not show that it runs.
+        there = any(live["provisioner"] == name for live in cluster.controllers)
+        if one["method"] == "installed" or (there and cluster.provisioner_states.get(name) == "running"):
             continue
         doomed = [each for each in cluster.live_volumes if _cluster_read.doom_of(each) == name]
         if doomed and not cluster.allow_delete_released:

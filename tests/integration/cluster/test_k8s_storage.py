@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import subprocess
 from collections.abc import Callable
@@ -149,9 +150,15 @@ def test_the_default_class_is_taken_from_another_one_only_when_that_is_said(
 
 def test_a_provisioner_that_would_destroy_data_at_once_is_not_started(node: Cluster, role: Callable[..., Run]) -> None:
     node.make_released(["precious"], policy="Delete", provisioner=NAME)
+    # One of that name was here a moment ago, and its lock is fresh.
+    spec = {"holderIdentity": "somebody", "renewTime": f"{datetime.datetime.now(datetime.UTC):%Y-%m-%dT%H:%M:%S.%fZ}"}
+    lock = {"metadata": {"name": NAME.replace("/", "-")}, "spec": spec}
+    leases = "/apis/coordination.k8s.io/v1/namespaces/default/leases"
+    node.done("POST", leases, lock)
     run = role(provisioners=[PROVISIONER])
     assert "as soon as it runs: precious; set Retain first" in run.words
     assert node.request("GET", f"{DEPLOYMENTS}/role-test")[0] == 404
+    node.done("DELETE", f"{leases}/{lock['metadata']['name']}")
     assert node.direct("pv_reclaim", volumes=["precious"], policy="Retain")["summary"]["changed"] == 1
     assert role(provisioners=[PROVISIONER]).ok
 

@@ -230,8 +230,9 @@ def test_volumes_that_a_new_provisioner_would_destroy_stop_the_run() -> None:
     assert "as soon as it runs: pvc-1; set Retain first" in found
     allowed = {"k8s_storage_provisioners": [PROVISIONER], "k8s_storage_allow_delete_released": True}
     assert problems(None, live, **allowed) == []
-    running = {**live, "provisioner_states": {NAME: "running"}}
-    assert problems(None, running, k8s_storage_provisioners=[PROVISIONER]) == []
+    fresh = {**live, "provisioner_states": {NAME: "running"}}  # its lock, and nobody is there any more
+    assert problems(None, fresh, k8s_storage_provisioners=[PROVISIONER]) == [found]
+    assert problems(None, {**fresh, "controllers": [controller()]}, k8s_storage_provisioners=[PROVISIONER]) == []
     assert problems(None, live, k8s_storage_provisioners=[{**PROVISIONER, "method": "installed"}]) == []
 
 
