@@ -44,7 +44,7 @@ class Record:
         list_lines = []
         told = _backup_files.told(text)
         for how, kind, digest, rest, size in told:
-            if digest == _backup_files.NOT_READ:
+            if self._sink and digest == _backup_files.NOT_READ:  # in a dry run nothing is
                 self._not_read.add(self._path(rest))
                 continue
             if self._not_read:
