@@ -23,7 +23,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.clusterkit.storage.plugins.module_utils import _plan
+from ansible_collections.clusterkit.storage.plugins.module_utils import _listing, _plan
+from ansible_collections.clusterkit.storage.tests import shares
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -64,7 +65,8 @@ class Bench:
 
     def module(self, name: str, **arguments: Any) -> dict[str, Any]:
         given = self.folder / "arguments.json"
-        given.write_text(json.dumps({"ANSIBLE_MODULE_ARGS": {"shares": [str(self.share)], **arguments}}))
+        common = {"shares": [str(self.share)]} if name.startswith("volume_dirs") else {}
+        given.write_text(json.dumps({"ANSIBLE_MODULE_ARGS": {**common, **arguments}}))
         done = subprocess.run(
             [sys.executable, "-c", RUN, str(ROOT), name, str(given)],
             capture_output=True,
@@ -167,6 +169,35 @@ class Bench:
             assert list((self.share / ".clusterkit/trash").iterdir()) == []
         report(f"remove {count:,} files", "rm -rf", plain, "volume_dirs purged", ours, 1.1)
 
+    # 4. ----------------------------------------------------------------------------------------------------
+
+    def planning(self, count: int) -> None:
+        """So many volumes, of which one in a thousand is released for ten days, and so many directories."""
+        names = [f"shop-data-{number}-pvc-{number:032x}" for number in range(count)]
+        volumes = [
+            shares.dynamic(f"pvc-{number:032x}", name, **({"phase": "Bound"} if number % 1000 else {}))
+            for number, name in enumerate(names)
+        ]
+        claims = {("shop", f"claim-{one.name}"): f"claim-uid-{one.name}" for one in volumes if one.phase == "Bound"}
+        listing, found = self.folder / "volumes.jsonl", self.folder / "directories.jsonl"
+        listing.write_text("".join(f"{line}\n" for line in _listing.lines(shares.listing(*volumes, claims=claims))))
+        empty = shares.directories()
+        header = {"kind": "DirectorySet", "schema": 1, "listed_at": empty.listed_at, "complete": True, "problems": []}
+        header |= {"shares": empty.shares, "parents": [], "records": count}
+        records = (json.dumps(one, sort_keys=True) for one in (header, *map(shares.directory, names)))
+        found.write_text("".join(f"{line}\n" for line in records))
+        code = "import json, sys\nfor name in sys.argv[1:]:\n    for line in open(name): json.loads(line)"
+        argv = [sys.executable, "-c", code, str(listing), str(found)]
+        directories = [{"host": shares.HOST, "path": str(found)}]
+        cleanup = {"storage_servers": shares.SERVERS, "directories": directories}
+        given = {"listing": str(listing), "cleanup": cleanup, "dest": str(self.folder / "cleanup.json")}
+        plain, ours = [], []
+        for _ in range(ROUNDS):
+            plain.append(timed(lambda: subprocess.run(argv, check=True))[0])
+            ours.append(timed(lambda: self.module("storage_plan", action="cleanup", **given))[0])
+        what = f"plan the clean-up of {count:,} volumes and as many directories"
+        report(what, "json.loads of both files", plain, "storage_plan", ours, 2)
+
 
 def fill(place: Path, count: int) -> None:
     """A tree of 1,000 files a directory."""
@@ -198,6 +229,7 @@ def main() -> None:
         bench = Bench(Path(name))
         bench.listing(directories)
         bench.quarantine(quarantined)
+        bench.planning(directories)
         bench.purge(files)
         for module, peak in bench.peaks.items():
             print(f"peak memory of {module}: {peak // 1024} MB")

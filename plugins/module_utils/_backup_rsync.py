@@ -27,7 +27,12 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._backup import 
 )
 from ansible_collections.clusterkit.storage.plugins.module_utils._backup_files import KnownDigests
 from ansible_collections.clusterkit.storage.plugins.module_utils._backup_process import bytes_read, follow, gentle
-from ansible_collections.clusterkit.storage.plugins.module_utils._backup_rsync_record import Record, count, lines_of
+from ansible_collections.clusterkit.storage.plugins.module_utils._backup_rsync_record import (
+    Record,
+    Unread,
+    count,
+    lines_of,
+)
 from ansible_collections.clusterkit.storage.plugins.module_utils._backup_rsync_store import (
     DATA,
     LIST,
@@ -47,9 +52,8 @@ _COUNT_AFTER = 10.0  # seconds after which a copy of unknown size is worth count
 _MOST_LINK_DESTS = 15  # rsync takes 20
 
 # Everything that a file is; owners as numbers, since the names of clients are not those of this host. One file system.
-# Times are compared to the nanosecond: a file that changes twice in a second changes twice. All files are listed first:
-# otherwise rsync (3.5.0) waits for itself for ever once one with several names cannot be read to its end.
-_ARCHIVE = ["-aHAXS", "--no-inc-recursive", "--numeric-ids", "--one-file-system", "--modify-window=-1"]
+# Times are compared to the nanosecond: a file that changes twice in a second changes twice.
+_ARCHIVE = ["-aHAXS", "--numeric-ids", "--one-file-system", "--modify-window=-1"]
 # Nothing of a generation is there before: a name for the time of the copy, and its change, are saved. What is left of a
 # file that could not be read has no time of its own, so no later copy takes it for done.
 _NEW = ["--inplace"]
@@ -82,7 +86,14 @@ class Rsync(Store):
             raise BackupError(words(error)) from error
 
     def _make(
-        self, volume: Volume, source: int, progress: Callable[[Progress], None], folder: Path, lock: int
+        self,
+        volume: Volume,
+        source: int,
+        progress: Callable[[Progress], None],
+        folder: Path,
+        lock: int,
+        *,
+        careful: bool = False,
     ) -> Result:
         partial = folder / PARTIAL
         resumed = sorted(folder.glob(f"{RESUME}*"), key=lambda path: int(path.suffix[1:] or 0), reverse=True)
@@ -100,7 +111,9 @@ class Rsync(Store):
         partial.chmod(0o700)
         started = time.time()
         try:
-            result = self._copy(source, progress, partial / DATA, bases, dry=False, lock=lock)
+            result = self._copy(source, progress, partial / DATA, bases, dry=False, lock=lock, careful=careful)
+        except Unread:
+            return self._make(volume, source, progress, folder, lock, careful=True)
         except BackupError as error:
             if _FULL.search(str(error)):
                 # What was copied does not help while there is no room for the rest, and others need the disk.
@@ -124,7 +137,9 @@ class Rsync(Store):
         *,
         dry: bool,
         lock: int | None = None,
+        careful: bool = False,
     ) -> Result:
+        """C(careful): go on with the others when a file cannot be read; raises Unread otherwise."""
         state = Progress(time.monotonic(), **self._totals(bases))
         counter: list[threading.Thread] = []
 
@@ -139,13 +154,16 @@ class Rsync(Store):
         argv = ["rsync", *_ARCHIVE, *_NEW, *_OUTPUT, f"--exclude=/{OWN}/"]
         argv += ["--checksum"] if self.settings.checksum else []
         argv += ["--dry-run"] if dry else []
+        # rsync (3.5.0) waits for itself for ever when a file with several names cannot be read to its end, unless it
+        # lists all files first, which takes longer: done only once there is such a file.
+        argv += ["--no-inc-recursive"] if careful else []
         argv += self._limit()
         argv += [f"--link-dest={base / DATA}" for base in bases]
         argv += ["--", "./", f"{target}/"]
         with contextlib.ExitStack() as stack:
             known = [KnownDigests(lines_of(stack, base / LIST)) for base in bases]
             sink = None if dry else stack.enter_context((target.parent / LIST).open("wb"))
-            record = Record(target, known, sink, result, state)
+            record = Record(target, known, sink, result, state, careful=careful)
             try:
                 ended = follow(
                     [*gentle(self.settings.nice, self.settings.ionice), *argv],

@@ -19,6 +19,10 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._backup_setting
 _COUNTED = {kind.encode(): name for kind, name in _backup_files.COUNTED.items()}
 
 
+class Unread(Exception):  # noqa: N818 - the copy is begun again, with care
+    """A file could not be read to its end, or became shorter meanwhile."""
+
+
 class Record:
     """Writes the list of a generation while rsync copies it."""
 
@@ -29,12 +33,16 @@ class Record:
         sink: IO[bytes] | None,
         result: Result,
         state: Progress,
+        *,
+        careful: bool,
     ) -> None:
+        """C(careful): a file that cannot be read is left out; otherwise Unread is raised."""
         self._target = os.fsencode(target)
         self._known = known
         self._sink = sink
         self._result = result
         self._state = state
+        self._careful = careful
         self._not_read: set[bytes] = set()
         self._of_inode: dict[tuple[int, int], bytes] = {}
 
@@ -45,6 +53,8 @@ class Record:
         told = _backup_files.told(text)
         for how, kind, digest, rest, size in told:
             if self._sink and digest == _backup_files.NOT_READ:  # in a dry run nothing is
+                if not self._careful:
+                    raise Unread
                 self._not_read.add(self._path(rest))
                 continue
             if self._not_read:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from ansible_collections.clusterkit.storage.plugins.module_utils._server_map import Place
 from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import Volume
@@ -33,8 +33,7 @@ class Rules:
     allow_mounted_above: bool = False
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
     """A directory and what it is."""
 
     kind: str

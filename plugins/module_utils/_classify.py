@@ -28,7 +28,7 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._directory_set 
 from ansible_collections.clusterkit.storage.plugins.module_utils._listing import Listing
 from ansible_collections.clusterkit.storage.plugins.module_utils._missing import CLOCKS, Absence
 from ansible_collections.clusterkit.storage.plugins.module_utils._own_folder import seconds_of
-from ansible_collections.clusterkit.storage.plugins.module_utils._server_map import ServerMap, plain
+from ansible_collections.clusterkit.storage.plugins.module_utils._server_map import Place, ServerMap, plain
 from ansible_collections.clusterkit.storage.plugins.module_utils._volume_dirs_conduct import first_below
 from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import Volume
 
@@ -91,6 +91,8 @@ class _Classifier:
         self._uses = uses
         self.result = Classified()
         self._users: dict[tuple[str, str], list[tuple[Volume, str]]] = {}  # volumes with their cluster, by place
+        self._shares: dict[tuple[str, str], str] = {}  # of these places
+        self._inside: dict[tuple[str, str, str], str] = {}  # by host, share and the directory above
         self._strange: list[tuple[str | None, str]] = []  # host, or None for any, and why nothing is known of it
 
     def run(self) -> Classified:
@@ -122,11 +124,12 @@ class _Classifier:
                     if listing.cluster_uid == self._own:
                         self.result.unplaced.append(volume)
                     continue
-                if volume.phase == "Bound" and volume.claim_name in carried:
+                if carried and volume.phase == "Bound" and volume.claim_name in carried:
                     # Through it a provisioner works: what lies in it is its volumes', and not a part of it.
                     self.result.carriers.append((carried[volume.claim_name], place))
                     continue
                 self._users.setdefault((place.host, place.directory), []).append((volume, listing.cluster_uid))
+                self._shares[place.host, place.directory] = place.share
                 if listing.cluster_uid == self._own:
                     self.result.placed[volume.uid] = (volume, place)
 
@@ -180,18 +183,23 @@ class _Classifier:
         for host, path in self._intended:
             paths.setdefault(host, set()).add(path)
         self._below = {host: sorted(found) for host, found in paths.items()}
+        self._holders: dict[str, set[str]] = {host: set() for host in paths}
+        for host, found in paths.items():
+            holders = self._holders[host]
+            for path in found:
+                while path != "/" and (path := path.rpartition("/")[0] or "/") not in holders:
+                    holders.add(path)
 
     def _find_twins(self) -> None:
         """One directory under several paths: bind mounts, or shares in shares."""
-        seen: dict[tuple[str, int, int], set[str]] = {}
+        first: dict[tuple[str, int, int], str] = {}
+        several: dict[tuple[str, int, int], set[str]] = {}
         for one in self._sets:
-            for record in one.directories:
-                seen.setdefault((one.host, record["device"], record["inode"]), set()).add(record["path"])
-            for share in one.shares:
-                seen.setdefault((one.host, share["device"], share["inode"]), set()).add(share["path"])
-        self._twins = {
-            (key[0], path): sorted(paths - {path}) for key, paths in seen.items() if len(paths) > 1 for path in paths
-        }
+            for record in (*one.directories, *one.shares):
+                key, path = (one.host, record["device"], record["inode"]), record["path"]
+                if first.setdefault(key, path) != path:
+                    several.setdefault(key, {first[key]}).add(path)
+        self._twins = {(key[0], path): sorted(paths - {path}) for key, paths in several.items() for path in paths}
 
     # What is not there --------------------------------------------------------------------------------
 
@@ -208,15 +216,14 @@ class _Classifier:
         }
         absence = Absence(one, self._listings[0], used)
         for (host, path), users in self._users.items():
-            if host != one.host:
+            share = self._shares[host, path]
+            if host != one.host or share not in roots:
+                continue
+            counted[share][path in there] += len(users)
+            if path in there:
                 continue
             for volume, cluster in users:
-                place = self._servers.find(volume.server, volume.path)
-                if place is None or place.share not in roots:
-                    continue
-                counted[place.share][path in there] += 1
-                if path in there:
-                    continue
+                place = Place(host, share, path)
                 self._lost[path.rpartition("/")[2]] = volume.name
                 first = path[len(place.share.rstrip("/")) + 1 :].partition("/")[0]
                 top = f"{place.share.rstrip('/')}/{first}"
@@ -251,12 +258,16 @@ class _Classifier:
         doubt = unknown or self._doubt(one, share)
         if (one.host, share["path"]) in {*self._users, *self._intended}:
             self.result.directories.append(self._judge(one, share, share, unknown, doubt))
+        elsewhere: dict[str, bool] = {}  # by the directory above
         for record in one.directories:
             if record["share"] != share["path"]:
                 continue
             # What lies in a share that lies in this one is judged there.
-            between = set(_above(record["path"], share["path"])) - {share["path"]}
-            if not between & self._roots[one.host]:
+            above = record["path"].rpartition("/")[0]
+            if above not in elsewhere:
+                between = set(_above(record["path"], share["path"])) - {share["path"]}
+                elsewhere[above] = bool(between & self._roots[one.host])
+            if not elsewhere[above]:
                 self.result.directories.append(self._judge(one, share, record, unknown, doubt))
 
     def _judge(
@@ -276,7 +287,7 @@ class _Classifier:
             return found("foreign", f"the directory of volume {strangers[0]}")
         if (host, path) in self._intended:
             obstacle = self._several(host, share["path"], path, users)
-            below = first_below(self._below.get(host, ()), path)
+            below = self._held(host, path)
             obstacle = obstacle or (f"holds {below}" if below else "")
             reason = f"an intent is open for volume {self._intended[host, path]}"
             return Found(
@@ -289,7 +300,7 @@ class _Classifier:
         several = self._several(host, share["path"], path, users)
         if several:
             return found("shared", several)
-        below = first_below(self._below.get(host, ()), path)
+        below = self._held(host, path)
         if below:
             return found("parent", f"holds {below}")
         if users:
@@ -308,6 +319,10 @@ class _Classifier:
         reason = doubt or self._in_use(one, share["path"], record)
         return found("foreign", reason) if reason else found("orphan", "no volume and nobody else uses it")
 
+    def _held(self, host: str, path: str) -> str | None:
+        """What is used below a directory, or is about to move."""
+        return first_below(self._below[host], path) if path in self._holders.get(host, ()) else None
+
     def _excluded(self, share: str, path: str, users: Sequence[tuple[Volume, str]]) -> str:
         if not self._rules.exclude:
             return ""
@@ -323,10 +338,12 @@ class _Classifier:
         twins = self._twins.get((host, path))
         if twins:
             return f"is the same directory as {twins[0]}"
-        for above in _above(path, share):
-            if (host, above) in self._users:
-                return f"lies in {above}, the directory of volume {self._users[host, above][0][0].name}"
-        return ""
+        key = (host, share, path.rpartition("/")[0])
+        if key not in self._inside:
+            users = ((above, self._users[host, above]) for above in _above(path, share) if (host, above) in self._users)
+            above, found = next(users, ("", []))
+            self._inside[key] = f"lies in {above}, the directory of volume {found[0][0].name}" if above else ""
+        return self._inside[key]
 
     # Who knows it -------------------------------------------------------------------------------------
 

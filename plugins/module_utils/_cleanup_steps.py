@@ -276,6 +276,8 @@ class Planner:
     # What an earlier run has left ---------------------------------------------------------------------
 
     def _judge_intents(self) -> None:
+        if not any(one.intents for one in self._sets):
+            return
         volumes = {one.uid: one for one in self._listing.volumes}
         there = {(one.host, one.path): one for one in self._classified.directories}
         for one in self._sets:

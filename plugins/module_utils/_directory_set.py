@@ -4,11 +4,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from ansible_collections.clusterkit.storage.plugins.module_utils import _json_lines
 
 SCHEMA = 1
 KIND = "DirectorySet"
@@ -42,9 +43,9 @@ def parse(host: str, stream: Iterable[str], path: str) -> DirectorySet:
     found: DirectorySet | None = None
     records = count = 0
     places: dict[str, list[Record]] = {}
-    for number, line in enumerate(stream, 1):
-        try:
-            data = json.loads(line)
+    number = 1
+    try:
+        for data in _json_lines.read(stream):
             if found is None:
                 found, records = _header(host, data), data["records"]
                 places = {
@@ -55,8 +56,9 @@ def parse(host: str, stream: Iterable[str], path: str) -> DirectorySet:
             else:
                 places[data["kind"]].append(data)
                 count += 1
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path}: line {number}: {error}; {_EXPECTED}") from error
+            number += 1
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: line {number}: {error}; {_EXPECTED}") from error
     if found is None:
         raise ValueError(f"{path} is empty; {_EXPECTED}")
     if count != records:

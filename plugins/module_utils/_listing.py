@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.clusterkit.storage.plugins.module_utils import _uses, _volume_set, _workloads
+from ansible_collections.clusterkit.storage.plugins.module_utils import _json_lines, _uses, _volume_set, _workloads
 from ansible_collections.clusterkit.storage.plugins.module_utils._api import Api, path_of
 from ansible_collections.clusterkit.storage.plugins.module_utils._files import replace_lines
 from ansible_collections.clusterkit.storage.plugins.module_utils._reclaim import Facts
@@ -194,9 +194,9 @@ def load(path: str) -> Listing:
 def parse(stream: Iterable[str], path: str) -> Listing:
     listing: Listing | None = None
     records = 0
-    for number, line in enumerate(stream, 1):
-        try:
-            data = json.loads(line)
+    number = 1
+    try:
+        for data in _json_lines.read(stream):
             if not isinstance(data, dict):
                 raise ValueError("no object")
             if listing is None:
@@ -205,10 +205,11 @@ def parse(stream: Iterable[str], path: str) -> Listing:
                 _add(listing, data)
             else:
                 listing.volumes.append(Volume.from_record(data))
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(
-                f"{path}: line {number}: {error}; expected a file that clusterkit.storage.pv_info wrote"
-            ) from error
+            number += 1
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path}: line {number}: {error}; expected a file that clusterkit.storage.pv_info wrote"
+        ) from error
     if listing is None:
         raise ValueError(f"{path} is empty; expected a file that clusterkit.storage.pv_info wrote")
     found = len(listing.volumes) + len(listing.more)

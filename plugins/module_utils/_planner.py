@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,14 +40,14 @@ class Planned:
 
     plan: dict[str, Any]
     measure: dict[str, list[str]] = field(default_factory=dict)
-    report: list[dict[str, Any]] = field(default_factory=list)
+    report: Iterable[dict[str, Any]] = ()
 
 
 def plan(given: Mapping[str, Any]) -> Planned:
     """Raises ValueError when input or request make no sense, or when more would be changed than is allowed."""
     action, total = given["action"], 0
     measure: dict[str, list[str]] = {}
-    report: list[dict[str, Any]] = []
+    report: Iterable[dict[str, Any]] = ()
     if action == "recover" and _plan.needs_total(given["max_changes"]):
         raise ValueError("max_changes: for recover give a count: its steps concern mounts and pods, not volumes")
     if given["plan"]:
@@ -100,7 +100,7 @@ def _sets(files: Sequence[Mapping[str, Any]]) -> list[_directory_set.DirectorySe
 
 def cleanup(
     sets: Sequence[_directory_set.DirectorySet], listing: _listing.Listing, given: Mapping[str, Any], host: str
-) -> tuple[dict[str, Any], dict[str, list[str]], list[dict[str, Any]]]:
+) -> tuple[dict[str, Any], dict[str, list[str]], Iterator[dict[str, Any]]]:
     found, classified, made = _cleanup.plan(
         sets,
         listing,
@@ -114,7 +114,7 @@ def cleanup(
     for step in made.steps:
         if "size_complete" in step:
             measure.setdefault(step.get("server_host") or step["host"], []).append(step["directory"])
-    return found, measure, list(_cleanup.report(classified))
+    return found, measure, _cleanup.report(classified)
 
 
 def _mounts(path: str) -> Iterator[Use]:

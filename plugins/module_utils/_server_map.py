@@ -32,6 +32,8 @@ class ServerMap:
             # The longest one that covers a path is meant.
             self._shares.setdefault(one["name"], []).extend(sorted(pairs, key=lambda pair: len(pair[0]), reverse=True))
         self._owners: dict[str, str | None] = {}
+        self._ends = {client.rpartition("/")[2] for pairs in self._shares.values() for client, _root in pairs}
+        self._folders: dict[tuple[str, str], Place | None] = {}
 
     def owner(self, server: str) -> str | None:
         """Return the name of the entry that a client means by C(server); None when there is none, or more than one."""
@@ -47,7 +49,19 @@ class ServerMap:
 
     def find(self, server: str | None, path: str | None) -> Place | None:
         """Return what is meant, None when nobody knows for sure."""
-        if not server or not path or not path.startswith("/") or ".." in path.split("/"):
+        if not server or not path or not path.startswith("/"):
+            return None
+        folder, _slash, name = path.rpartition("/")
+        if name in ("", ".", "..") or name in self._ends:
+            return self._find(server, path)
+        # No share begins here, so it lies where the folder does, as thousands of volumes do.
+        if (server, folder) not in self._folders:
+            self._folders[server, folder] = self._find(server, folder or "/")
+        found = self._folders[server, folder]
+        return found and Place(found.host, found.share, f"{found.directory.rstrip('/')}/{name}")
+
+    def _find(self, server: str, path: str) -> Place | None:
+        if ".." in path.split("/"):
             return None
         owner = self.owner(server)
         if owner is None:

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import datetime
 import functools
+import itertools
+import operator
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -144,8 +146,8 @@ class Volume:
             raise ValueError(f"schema is {record.get('schema')!r}; expected {SCHEMA}")
         try:
             self, csi, claim = cls(), record["csi"] or {}, record["claim"]
-            for name in (*_PLAIN, "annotations", "labels"):
-                setattr(self, name, record[name])
+            for _done in map(setattr, itertools.repeat(self), _READ, _values(record)):
+                pass
             for name in ("access_modes", "mount_options", "finalizers"):
                 setattr(self, name, tuple(record[name]))
             self.csi_driver, self.csi_handle = csi.get("driver"), csi.get("handle")
@@ -174,6 +176,8 @@ _PLAIN = (
     "name", "uid", "resource_version", "phase", "deleting", "policy", "storage_class", "provisioner",
     "provisioner_state", "driver", "server", "path", "share", "server_dir", "read_only", "capacity", "released_at",
 )  # fmt: skip
+_READ = (*_PLAIN, "annotations", "labels")
+_values = operator.itemgetter(*_READ)
 
 
 def seconds_since(timestamp: str | None, now: float) -> float | None:

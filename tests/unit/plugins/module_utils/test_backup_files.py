@@ -57,7 +57,7 @@ def test_what_could_not_be_read_is_neither_listed_nor_left(tmp_path: Path) -> No
         (tmp_path / name).write_text("half")
     os.utime(tmp_path, (1, 1))
     sink, result = io.BytesIO(), Result()
-    record = Record(tmp_path, [], sink, result, Progress(0))
+    record = Record(tmp_path, [], sink, result, Progress(0), careful=True)
     unread = b">f+++++++++|" + _backup_files.NOT_READ + b"|3|2026/11/25-17:43:34|rw-r--r--|0|0|%b\n"
     record.text(unread % b"read-later" + unread % b"bad" + unread % b"away")
     record.text(COPIED[:-1] + b"read-later\n" + unread % b"bad")

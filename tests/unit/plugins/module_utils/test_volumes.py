@@ -113,6 +113,20 @@ def test_what_may_mean_two_directories_is_placed_nowhere() -> None:
     assert ServerMap(twins).roots() == {"s": ["/x"], "t": ["/x"]}
 
 
+parts = st.sampled_from(["a", "b", "k8s", ".", "..", ""])
+paths = st.lists(parts, max_size=4).map(lambda found: "/" + "/".join(found))
+pairs = st.fixed_dictionaries({"client_path": paths, "server_path": paths})
+
+
+@given(st.lists(pairs, max_size=4), st.lists(paths | st.just("a/b"), max_size=8))
+def test_what_was_found_for_a_neighbour_changes_nothing(shares: list[dict[str, str]], wanted: list[str]) -> None:
+    servers = [{"name": "s", "shares": shares}]
+    remembers = ServerMap(servers)
+    for path in wanted:
+        expected = ServerMap(servers)._find("s", path) if path.startswith("/") else None
+        assert remembers.find("s", path) == expected, path
+
+
 def test_a_path_that_leaves_the_share_is_placed_nowhere() -> None:
     one = Volume.of(NFS)
     one.path = "/nfs/k8s/../../etc"
