@@ -340,9 +340,11 @@ class _Classifier:
             return f"is the same directory as {twins[0]}"
         key = (host, share, path.rpartition("/")[0])
         if key not in self._inside:
-            users = ((above, self._users[host, above]) for above in _above(path, share) if (host, above) in self._users)
-            above, found = next(users, ("", []))
-            self._inside[key] = f"lies in {above}, the directory of volume {found[0][0].name}" if above else ""
+            above = next((one for one in _above(path, share) if (host, one) in self._users), None)
+            self._inside[key] = ""
+            if above is not None:
+                volume, _cluster = self._users[host, above][0]
+                self._inside[key] = f"lies in {above}, the directory of volume {volume.name}"
         return self._inside[key]
 
     # Who knows it -------------------------------------------------------------------------------------
