@@ -114,7 +114,7 @@ class Rsync(Store):
             result = self._copy(source, progress, partial / DATA, bases, dry=False, lock=lock, careful=careful)
         except Unread:
             return self._make(volume, source, progress, folder, lock, careful=True)
-        except BackupError as error:
+        except (BackupError, OSError) as error:  # of rsync, or of the list beside it
             if _FULL.search(str(error)):
                 # What was copied does not help while there is no room for the rest, and others need the disk.
                 for each in (partial, *resumed):
