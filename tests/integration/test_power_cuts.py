@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -127,13 +128,15 @@ class Server:
             "ANSIBLE_CONFIG": str(ROOT / "lab/ansible.cfg"),
             "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".work/collections"),
         }
-        running = subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True)
+        running = subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE, text=True)
         try:
             came = self.guest.ssh(f"timeout 90 sh -c 'until {moment}; do sleep 0.01; done' && echo yes || echo no")
             self.guest.reset()
             assert came.strip() == "yes" and running.poll() is None, running.communicate(timeout=10)
         finally:
-            os.killpg(running.pid, signal.SIGKILL)
+            for process in family(running.pid):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
             running.communicate()
         self.guest.wait_new_boot(boot)
         self.guest.set_clock()
@@ -156,6 +159,12 @@ class Server:
             assert place.startswith(SHARE) or manifests, f"{state}: {place} has no manifest"
             if not (was.startswith(SHARE) and place.startswith(SHARE)):
                 assert f'"uid-{number}"' in texts, f"{state}: the objects of {number} cannot be made again"
+
+
+def family(process: int) -> list[int]:
+    """A process and all that it has started: Ansible's workers have sessions of their own."""
+    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process)], capture_output=True, text=True, check=False)
+    return [process, *(each for child in found.stdout.split() for each in family(int(child)))]
 
 
 def moment(state: str, count: int) -> str:
