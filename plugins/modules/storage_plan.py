@@ -665,7 +665,7 @@ ARGUMENTS = {
 
 
 def main() -> None:
-    # Nothing here lives in circles, and with 100,000 records the collector would take a third of the time.
+    # Nothing here lives in circles, and with 100,000 records the collector would take a fifth of the time.
     gc.disable()
     module = AnsibleModule(
         ARGUMENTS,
