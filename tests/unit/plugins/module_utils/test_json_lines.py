@@ -26,6 +26,6 @@ def test_each_line_is_a_value(there: list[Any], size: int) -> None:
 @pytest.mark.parametrize("bad", ["1, 2", "[1", "", "no json", '{"a": 1'])
 def test_what_comes_before_a_bad_line_is_read(bad: str) -> None:
     read = _json_lines.read([*(f"{number}\n" for number in range(700)), f"{bad}\n", "701\n"])
-    assert [next(read) for _ in range(700)] == list(range(700))
+    assert [next(read) for _number in range(700)] == list(range(700))
     with pytest.raises(ValueError, match=r"Extra data|Expecting|delimiter"):
         next(read)
