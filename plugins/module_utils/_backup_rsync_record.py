@@ -78,7 +78,7 @@ class Record:
         """Take away what rsync has left of files that it could not read to their ends. Raises OSError."""
         for path in self._not_read:
             folder = os.path.dirname(path)  # noqa: PTH120 - names are bytes
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(FileNotFoundError):  # that rsync has left nothing of it is as well
                 was = os.lstat(folder)
                 os.unlink(path)  # noqa: PTH108 - names are bytes
                 os.utime(folder, ns=(was.st_atime_ns, was.st_mtime_ns))
