@@ -17,11 +17,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.pool import ThreadPool
 from typing import Any, TypeVar
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 from ansible_collections.clusterkit.storage.plugins.module_utils import _api_exec
 from ansible_collections.clusterkit.storage.plugins.module_utils._api_access import WORKERS, Access
 from ansible_collections.clusterkit.storage.plugins.module_utils._api_answers import (
+    ApiError,
     Response,
     date_of,
     is_certificate_error,
@@ -44,23 +45,6 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 10.0
 _FIRST_CONTACT = 10.0
 _RESTARTS = 3
 _CONTINUE = re.compile(rb'"metadata":\{[^{}]*?"continue":"([^"\\]+)"')
-
-
-class ApiError(Exception):
-    """The API refused a request, or did not answer it; the text names verb and resource."""
-
-    def __init__(self, message: str, status: int | None = None, *, uncertain: bool = False) -> None:
-        super().__init__(message)
-        self.status = status
-        self.uncertain = uncertain  # whether the request may have had its effect all the same
-
-    @property
-    def gone(self) -> bool:
-        return self.status == 404
-
-    @property
-    def conflict(self) -> bool:
-        return self.status == 409
 
 
 @dataclass(frozen=True)
@@ -365,19 +349,6 @@ class Api:
         text = re.sub(r"<urllib3\.[^>]*>:? ?", "", text)
         text = re.sub(r"//[^/@\s]*@", "//", text)
         return f"{type(error).__name__}: {text}"
-
-
-def wait_at_random(longest: float) -> None:
-    """Wait for up to `longest` seconds: writers that met each other do not come back together."""
-    time.sleep(longest * random.random())  # noqa: S311 (no secret)
-
-
-def path_of(resource: str, name: str = "", namespace: str = "", *, group: str = "", subresource: str = "") -> str:
-    """Path of an object or collection; C(group) with its version, for example C(storage.k8s.io/v1)."""
-    parts = ["/apis", group] if group else ["/api/v1"]
-    if namespace:
-        parts += ["namespaces", quote(namespace, safe="")]
-    return "/".join([*parts, resource, *filter(None, [quote(name, safe=""), subresource])])
 
 
 def _refusal(verb: str, path: str, response: Response, *, uncertain: bool = False) -> ApiError:

@@ -1,15 +1,17 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an answer of the Kubernetes API says: pure."""
+"""What is asked of the Kubernetes API and what its answers say, without a connection to it."""
 
 from __future__ import annotations
 
 import json
+import random
 import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from urllib.parse import quote
 
 
 @dataclass(frozen=True)
@@ -17,6 +19,31 @@ class Response:
     status: int
     headers: Mapping[str, str]
     data: bytes
+
+
+class ApiError(Exception):
+    """The API refused a request, or did not answer it; the text names verb and resource."""
+
+    def __init__(self, message: str, status: int | None = None, *, uncertain: bool = False) -> None:
+        super().__init__(message)
+        self.status = status
+        self.uncertain = uncertain  # whether the request may have had its effect all the same
+
+    @property
+    def gone(self) -> bool:
+        return self.status == 404
+
+    @property
+    def conflict(self) -> bool:
+        return self.status == 409
+
+
+def path_of(resource: str, name: str = "", namespace: str = "", *, group: str = "", subresource: str = "") -> str:
+    """Path of an object or collection; C(group) with its version, for example C(storage.k8s.io/v1)."""
+    parts = ["/apis", group] if group else ["/api/v1"]
+    if namespace:
+        parts += ["namespaces", quote(namespace, safe="")]
+    return "/".join([*parts, resource, *filter(None, [quote(name, safe=""), subresource])])
 
 
 def resource_of(path: str) -> str:
@@ -70,3 +97,8 @@ def is_certificate_error(error: BaseException | None) -> bool:
         error = reasons[0] if reasons else error.__cause__ or error.__context__
         seen += 1
     return False
+
+
+def wait_at_random(longest: float) -> None:
+    """Wait for up to `longest` seconds: writers that met each other do not come back together."""
+    time.sleep(longest * random.random())  # noqa: S311 (no secret)

@@ -11,8 +11,9 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible_collections.clusterkit.storage.plugins.module_utils import _changes
-from ansible_collections.clusterkit.storage.plugins.module_utils._api import Api, ApiError, Patience
+from ansible_collections.clusterkit.storage.plugins.module_utils._api import Api, Patience
 from ansible_collections.clusterkit.storage.plugins.module_utils._api_access import HAS_KUBERNETES, Access
+from ansible_collections.clusterkit.storage.plugins.module_utils._api_answers import ApiError
 from ansible_collections.clusterkit.storage.plugins.module_utils._changes import Outcome
 from ansible_collections.clusterkit.storage.plugins.module_utils._files import replace_lines
 from ansible_collections.kubernetes.core.plugins.module_utils.args_common import AUTH_ARG_MAP, AUTH_ARG_SPEC

@@ -6,10 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible_collections.clusterkit.storage.plugins.module_utils import _plan, _volume_set
-from ansible_collections.clusterkit.storage.plugins.module_utils._api import Api
+
+if TYPE_CHECKING:
+    from ansible_collections.clusterkit.storage.plugins.module_utils._api import Api
 
 Item = dict[str, Any]
 # States that fail a run, whichever objects were meant.

@@ -67,6 +67,16 @@ def classify(
     return _Classifier(sets, listings, servers, uses, rules).run()
 
 
+def _by_phase(volume: Volume) -> tuple[str, str]:
+    """The class of a directory that is one volume's alone, and the reason."""
+    if volume.deleting:
+        return "deleting", f"volume {volume.name} is being deleted since {volume.deleting}"
+    # A phase that is none of those, and a claim that is about to be bound, count as in use.
+    about_to_be_bound = volume.phase == "Available" and volume.claim and volume.claim[2]
+    kind = "bound" if about_to_be_bound else _PHASES.get(volume.phase, "bound")
+    return kind, f"volume {volume.name}"
+
+
 def _above(path: str, share: str) -> Iterator[str]:
     """The directories above a path, up to the root of its share."""
     while path != share and path.startswith(share.rstrip("/") + "/"):
@@ -102,8 +112,9 @@ class _Classifier:
         self._find_twins()
         for one in self._sets:
             self._look_for_missing(one)
+            ordinary = self._ordinary(one.host)
             for share in one.shares:
-                self._judge_share(one, share)
+                self._judge_share(one, share, ordinary)
         return self.result
 
     # What is used -------------------------------------------------------------------------------------
@@ -128,8 +139,9 @@ class _Classifier:
                     # Through it a provisioner works: what lies in it is its volumes', and not a part of it.
                     self.result.carriers.append((carried[volume.claim_name], place))
                     continue
-                self._users.setdefault((place.host, place.directory), []).append((volume, listing.cluster_uid))
-                self._shares[place.host, place.directory] = place.share
+                key = (place.host, place.directory)
+                self._users.setdefault(key, []).append((volume, listing.cluster_uid))
+                self._shares[key] = place.share
                 if listing.cluster_uid == self._own:
                     self.result.placed[volume.uid] = (volume, place)
 
@@ -182,7 +194,7 @@ class _Classifier:
         paths: dict[str, set[str]] = {host: set(found) for host, found in kept.items()}
         for host, path in self._intended:
             paths.setdefault(host, set()).add(path)
-        self._below = {host: sorted(found) for host, found in paths.items()}
+        self._below = {host: sorted(found) for host, found in paths.items()} if self._intended else self.result.keep
         self._holders: dict[str, set[str]] = {host: set() for host in paths}
         for host, found in paths.items():
             holders = self._holders[host]
@@ -209,12 +221,7 @@ class _Classifier:
         self._doubts: dict[str, str] = {}
         self._lost: dict[str, str] = {}  # names of directories that are not there, and their volumes
         counted: dict[str, list[int]] = {share: [0, 0] for share in roots}
-        used = {
-            path: [volume.name for volume, _cluster in users]
-            for (host, path), users in self._users.items()
-            if host == one.host
-        }
-        absence = Absence(one, self._listings[0], used)
+        absence: Absence | None = None
         for (host, path), users in self._users.items():
             share = self._shares[host, path]
             if host != one.host or share not in roots:
@@ -230,6 +237,7 @@ class _Classifier:
                 above = path.rpartition("/")[0]
                 is_listed = top not in there or above in one.parents or above == place.share
                 if is_listed and one.complete and cluster == self._own:
+                    absence = absence or self._absence(one)
                     self.result.missing.append((volume, place))
                     pattern = self._excluded(place.share, path, users)
                     doubt = f"excluded by {pattern}" if pattern else absence.doubt(volume, place)
@@ -251,24 +259,56 @@ class _Classifier:
                     "storage_servers?",
                 )
 
+    def _absence(self, one: DirectorySet) -> Absence:
+        used = {
+            path: [volume.name for volume, _cluster in users]
+            for (host, path), users in self._users.items()
+            if host == one.host
+        }
+        return Absence(one, self._listings[0], used)
+
     # What it is ---------------------------------------------------------------------------------------
 
-    def _judge_share(self, one: DirectorySet, share: Mapping[str, Any]) -> None:
+    def _ordinary(self, host: str) -> dict[str, Volume]:
+        """The volumes of which only the phase counts, by directory, unless that lies in the one of another volume.
+
+        Nearly all are, and C(_judge) would come to the same.
+        """
+        if self._rules.exclude:
+            return {}
+        special = {*self._roots[host], *self._holders.get(host, ())}
+        for places in (self._intended, self._carried, self._twins):
+            special.update(path for one, path in places if one == host)
+        return {
+            path: users[0][0]
+            for (one, path), users in self._users.items()
+            if one == host and len(users) == 1 and users[0][1] == self._own and path not in special
+        }
+
+    def _judge_share(self, one: DirectorySet, share: Mapping[str, Any], ordinary: Mapping[str, Volume]) -> None:
         unknown = self._unknown_owner(share)
         doubt = unknown or self._doubt(one, share)
         if (one.host, share["path"]) in {*self._users, *self._intended}:
             self.result.directories.append(self._judge(one, share, share, unknown, doubt))
         elsewhere: dict[str, bool] = {}  # by the directory above
+        host, root, add = one.host, share["path"], self.result.directories.append
         for record in one.directories:
-            if record["share"] != share["path"]:
+            if record["share"] != root:
                 continue
             # What lies in a share that lies in this one is judged there.
-            above = record["path"].rpartition("/")[0]
+            path = record["path"]
+            above = path.rpartition("/")[0]
             if above not in elsewhere:
-                between = set(_above(record["path"], share["path"])) - {share["path"]}
-                elsewhere[above] = bool(between & self._roots[one.host])
-            if not elsewhere[above]:
-                self.result.directories.append(self._judge(one, share, record, unknown, doubt))
+                between = set(_above(path, root)) - {root}
+                elsewhere[above] = bool(between & self._roots[host])
+            if elsewhere[above]:
+                continue
+            volume = ordinary.get(path)
+            if volume is None or self._lies_in(host, root, path, above):
+                add(self._judge(one, share, record, unknown, doubt))
+            else:
+                kind, reason = _by_phase(volume)
+                add(Found(kind, host, root, path, record, volume, reason))
 
     def _judge(
         self, one: DirectorySet, share: Mapping[str, Any], record: Mapping[str, Any], unknown: str, doubt: str
@@ -304,13 +344,7 @@ class _Classifier:
         if below:
             return found("parent", f"holds {below}")
         if users:
-            volume = users[0][0]
-            if volume.deleting:
-                return found("deleting", f"volume {volume.name} is being deleted since {volume.deleting}", volume)
-            # A phase that is none of those, and a claim that is about to be bound, count as in use.
-            about_to_be_bound = volume.phase == "Available" and volume.claim and volume.claim[2]
-            kind = "bound" if about_to_be_bound else _PHASES.get(volume.phase, "bound")
-            return found(kind, f"volume {volume.name}", volume)
+            return found(*_by_phase(users[0][0]), users[0][0])
         if unknown:
             return found("foreign", unknown)
         name = path.rpartition("/")[2]
@@ -338,13 +372,16 @@ class _Classifier:
         twins = self._twins.get((host, path))
         if twins:
             return f"is the same directory as {twins[0]}"
-        key = (host, share, path.rpartition("/")[0])
+        return self._lies_in(host, share, path, path.rpartition("/")[0])
+
+    def _lies_in(self, host: str, share: str, path: str, above: str) -> str:
+        key = (host, share, above)
         if key not in self._inside:
-            above = next((one for one in _above(path, share) if (host, one) in self._users), None)
+            used = next((one for one in _above(path, share) if (host, one) in self._users), None)
             self._inside[key] = ""
-            if above is not None:
-                volume, _cluster = self._users[host, above][0]
-                self._inside[key] = f"lies in {above}, the directory of volume {volume.name}"
+            if used is not None:
+                volume, _cluster = self._users[host, used][0]
+                self._inside[key] = f"lies in {used}, the directory of volume {volume.name}"
         return self._inside[key]
 
     # Who knows it -------------------------------------------------------------------------------------

@@ -11,16 +11,19 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible_collections.clusterkit.storage.plugins.module_utils import _changes, _volume_set
-from ansible_collections.clusterkit.storage.plugins.module_utils._api import Api, ApiError, path_of
+from ansible_collections.clusterkit.storage.plugins.module_utils._api_answers import ApiError, path_of
 from ansible_collections.clusterkit.storage.plugins.module_utils._changes import BAD, Item, Outcome
 from ansible_collections.clusterkit.storage.plugins.module_utils._classify import is_nfs
 from ansible_collections.clusterkit.storage.plugins.module_utils._cleanup_steps import KNOWN_FINALIZERS
 from ansible_collections.clusterkit.storage.plugins.module_utils._server_map import ServerMap
 from ansible_collections.clusterkit.storage.plugins.module_utils._volume_dirs_conduct import first_below
 from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import Volume
+
+if TYPE_CHECKING:
+    from ansible_collections.clusterkit.storage.plugins.module_utils._api import Api
 
 STATES = ("changed", "unchanged", "refused", "gone", "stale", "failed", "not_started")
 Step = Mapping[str, Any]

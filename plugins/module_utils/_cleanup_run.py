@@ -7,15 +7,18 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible_collections.clusterkit.storage.plugins.module_utils import _changes
-from ansible_collections.clusterkit.storage.plugins.module_utils._api import Api, ApiError, path_of
+from ansible_collections.clusterkit.storage.plugins.module_utils._api_answers import ApiError, path_of
 from ansible_collections.clusterkit.storage.plugins.module_utils._changes import Item, Outcome
 from ansible_collections.clusterkit.storage.plugins.module_utils._cleanup_judge import Judge, Kept, Run, Step
 from ansible_collections.clusterkit.storage.plugins.module_utils._files import replace_lines
 from ansible_collections.clusterkit.storage.plugins.module_utils._undelete_run import PREVIOUS_POLICY, Present
 from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import Volume
+
+if TYPE_CHECKING:
+    from ansible_collections.clusterkit.storage.plugins.module_utils._api import Api
 
 _PROTECTION = "kubernetes.io/pv-protection"
 _ACTIONS = {"intended": ("cleanup", "reclaim"), "absent": ("cleanup",), "present": ("undelete",)}

@@ -5,11 +5,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible_collections.clusterkit.storage.plugins.module_utils import _controllers, _volume_set
-from ansible_collections.clusterkit.storage.plugins.module_utils._api import Api, ApiError, path_of
+from ansible_collections.clusterkit.storage.plugins.module_utils._api_answers import ApiError, path_of
 from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import PREVIOUS_POLICY, PROVISIONED_BY
+
+if TYPE_CHECKING:
+    from ansible_collections.clusterkit.storage.plugins.module_utils._api import Api
 
 CLASSES = path_of("storageclasses", group="storage.k8s.io/v1")
 _ANNOTATIONS = (PROVISIONED_BY, PREVIOUS_POLICY)

@@ -8,10 +8,10 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible_collections.clusterkit.storage.plugins.module_utils import _diagnose_provisioners, _volume_set
-from ansible_collections.clusterkit.storage.plugins.module_utils._api import Api, ApiError, path_of
+from ansible_collections.clusterkit.storage.plugins.module_utils._api_answers import ApiError, path_of
 from ansible_collections.clusterkit.storage.plugins.module_utils._diagnose_facts import Facts, sources_of
 from ansible_collections.clusterkit.storage.plugins.module_utils._diagnose_objects import (
     NO_PROVISIONER,
@@ -29,6 +29,9 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._diagnose_objec
     text,
 )
 from ansible_collections.clusterkit.storage.plugins.module_utils._diagnose_volumes import provisioner_of
+
+if TYPE_CHECKING:
+    from ansible_collections.clusterkit.storage.plugins.module_utils._api import Api
 
 # Logs are read of pods in trouble only, and of so many at most.
 LOGS = 40

@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible_collections.clusterkit.storage.plugins.module_utils import (
     _changes,
@@ -19,11 +19,14 @@ from ansible_collections.clusterkit.storage.plugins.module_utils import (
     _quantity,
     _volume_set,
 )
-from ansible_collections.clusterkit.storage.plugins.module_utils._api import Api, ApiError, path_of, wait_at_random
+from ansible_collections.clusterkit.storage.plugins.module_utils._api_answers import ApiError, path_of, wait_at_random
 from ansible_collections.clusterkit.storage.plugins.module_utils._changes import BAD, Item, Outcome
 from ansible_collections.clusterkit.storage.plugins.module_utils._expand import Growth, name_of
 from ansible_collections.clusterkit.storage.plugins.module_utils._server_map import ServerMap
 from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import Volume
+
+if TYPE_CHECKING:
+    from ansible_collections.clusterkit.storage.plugins.module_utils._api import Api
 
 # Three are enough unless somebody works against it.
 _MOST_CHANGES = 9

@@ -15,14 +15,17 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible_collections.clusterkit.storage.plugins.module_utils import _json_lines, _uses, _volume_set, _workloads
-from ansible_collections.clusterkit.storage.plugins.module_utils._api import Api, path_of
+from ansible_collections.clusterkit.storage.plugins.module_utils._api_answers import path_of
 from ansible_collections.clusterkit.storage.plugins.module_utils._files import replace_lines
 from ansible_collections.clusterkit.storage.plugins.module_utils._reclaim import Facts
 from ansible_collections.clusterkit.storage.plugins.module_utils._selection import Selection
 from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import SCHEMA, Volume, counts
+
+if TYPE_CHECKING:
+    from ansible_collections.clusterkit.storage.plugins.module_utils._api import Api
 
 KIND = "VolumeSet"
 CLASSES = path_of("storageclasses", group="storage.k8s.io/v1")

@@ -11,11 +11,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ansible_collections.clusterkit.storage.plugins.module_utils._api import Api, ApiError, path_of, wait_at_random
+from ansible_collections.clusterkit.storage.plugins.module_utils._api_answers import ApiError, path_of, wait_at_random
 from ansible_collections.clusterkit.storage.plugins.module_utils._listing import timestamp
 from ansible_collections.clusterkit.storage.plugins.module_utils._pods import name_of
+
+if TYPE_CHECKING:
+    from ansible_collections.clusterkit.storage.plugins.module_utils._api import Api
 
 OWED = "storage.clusterkit/after"  # annotation: a list of {"container", "after", "timeout", "run", "at", "id"}
 COMMAND: dict[str, Any] = {

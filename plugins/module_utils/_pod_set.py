@@ -6,13 +6,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible_collections.clusterkit.storage.plugins.module_utils import _pods, _volume_set
-from ansible_collections.clusterkit.storage.plugins.module_utils._api import Api, ApiError, path_of
+from ansible_collections.clusterkit.storage.plugins.module_utils._api_answers import ApiError, path_of
 from ansible_collections.clusterkit.storage.plugins.module_utils._listing import timestamp
 from ansible_collections.clusterkit.storage.plugins.module_utils._pods import PodSet, name_of
 from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import Volume
+
+if TYPE_CHECKING:
+    from ansible_collections.clusterkit.storage.plugins.module_utils._api import Api
 
 PRECONDITION: dict[str, Any] = {
     "uid": {"type": "str", "required": True},

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible_collections.clusterkit.storage.plugins.module_utils import _workload_scale
-from ansible_collections.clusterkit.storage.plugins.module_utils._api import Api, ApiError, path_of
+from ansible_collections.clusterkit.storage.plugins.module_utils._api_answers import ApiError, path_of
 from ansible_collections.clusterkit.storage.plugins.module_utils._listing import CLASSES
 from ansible_collections.clusterkit.storage.plugins.module_utils._volume_set import VOLUMES
 from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import BOUND_BY_CONTROLLER
+
+if TYPE_CHECKING:
+    from ansible_collections.clusterkit.storage.plugins.module_utils._api import Api
 
 STEP: dict[str, Any] = {
     "id": {"type": "str"},

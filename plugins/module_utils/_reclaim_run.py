@@ -9,10 +9,10 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible_collections.clusterkit.storage.plugins.module_utils import _changes, _volume_set
-from ansible_collections.clusterkit.storage.plugins.module_utils._api import Api, ApiError, path_of, wait_at_random
+from ansible_collections.clusterkit.storage.plugins.module_utils._api_answers import ApiError, path_of, wait_at_random
 from ansible_collections.clusterkit.storage.plugins.module_utils._changes import BAD, Item, Outcome
 from ansible_collections.clusterkit.storage.plugins.module_utils._reclaim import (
     Decision,
@@ -29,6 +29,9 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._reclaim_plan i
 )
 from ansible_collections.clusterkit.storage.plugins.module_utils._selection import Selection
 from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import Volume
+
+if TYPE_CHECKING:
+    from ansible_collections.clusterkit.storage.plugins.module_utils._api import Api
 
 STATES = ("changed", "unchanged", "refused", "gone", "stale", "failed", "not_started")
 

@@ -32,8 +32,9 @@ class ServerMap:
             # The longest one that covers a path is meant.
             self._shares.setdefault(one["name"], []).extend(sorted(pairs, key=lambda pair: len(pair[0]), reverse=True))
         self._owners: dict[str, str | None] = {}
-        self._ends = {client.rpartition("/")[2] for pairs in self._shares.values() for client, _root in pairs}
-        self._folders: dict[tuple[str, str], Place | None] = {}
+        ends = (client.rpartition("/")[2] for pairs in self._shares.values() for client, _root in pairs)
+        self._special = {"", ".", "..", *ends}  # last parts of paths that say more than a name below a share
+        self._folders: dict[tuple[str, str], tuple[str, str, str] | None] = {}
 
     def owner(self, server: str) -> str | None:
         """Return the name of the entry that a client means by C(server); None when there is none, or more than one."""
@@ -52,13 +53,15 @@ class ServerMap:
         if not server or not path or not path.startswith("/"):
             return None
         folder, _slash, name = path.rpartition("/")
-        if name in ("", ".", "..") or name in self._ends:
+        if name in self._special:
             return self._find(server, path)
         # No share begins here, so it lies where the folder does, as thousands of volumes do.
-        if (server, folder) not in self._folders:
-            self._folders[server, folder] = self._find(server, folder or "/")
-        found = self._folders[server, folder]
-        return found and Place(found.host, found.share, f"{found.directory.rstrip('/')}/{name}")
+        key = (server, folder)
+        if key not in self._folders:
+            above = self._find(server, folder or "/")
+            self._folders[key] = above and (above.host, above.share, f"{above.directory.rstrip('/')}/")
+        found = self._folders[key]
+        return Place(found[0], found[1], found[2] + name) if found else None
 
     def _find(self, server: str, path: str) -> Place | None:
         if ".." in path.split("/"):

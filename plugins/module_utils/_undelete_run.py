@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.clusterkit.storage.plugins.module_utils import _volume_set
-from ansible_collections.clusterkit.storage.plugins.module_utils._api import ApiError, path_of
+from ansible_collections.clusterkit.storage.plugins.module_utils._api_answers import ApiError, path_of
 from ansible_collections.clusterkit.storage.plugins.module_utils._changes import Item
 from ansible_collections.clusterkit.storage.plugins.module_utils._cleanup_judge import Kept, Run, Step
 from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import Volume

@@ -5,9 +5,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ansible_collections.clusterkit.storage.plugins.module_utils._api import Api, path_of
+from ansible_collections.clusterkit.storage.plugins.module_utils._api_answers import path_of
+
+if TYPE_CHECKING:
+    from ansible_collections.clusterkit.storage.plugins.module_utils._api import Api
 
 _TEMPLATE = ("spec", "template", "spec")
 # Kind, the collection, and the way from an object to the spec of its pods.

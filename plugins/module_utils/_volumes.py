@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import datetime
 import functools
-import itertools
 import operator
 import sys
 from collections import Counter
@@ -146,10 +145,15 @@ class Volume:
             raise ValueError(f"schema is {record.get('schema')!r}; expected {SCHEMA}")
         try:
             self, csi, claim = cls(), record["csi"] or {}, record["claim"]
-            for _done in map(setattr, itertools.repeat(self), _READ, _values(record)):
-                pass
-            for name in ("access_modes", "mount_options", "finalizers"):
-                setattr(self, name, tuple(record[name]))
+            (
+                self.name, self.uid, self.resource_version, self.phase, self.deleting, self.policy,
+                self.storage_class, self.provisioner, self.provisioner_state, self.driver, self.server, self.path,
+                self.share, self.server_dir, self.read_only, self.capacity, self.released_at, self.annotations,
+                self.labels,
+            ) = _values(record)  # fmt: skip
+            self.access_modes = tuple(record["access_modes"])
+            self.mount_options = tuple(record["mount_options"])
+            self.finalizers = tuple(record["finalizers"])
             self.csi_driver, self.csi_handle = csi.get("driver"), csi.get("handle")
             self.csi_attributes = csi.get("attributes") or {}
             self.claim = (claim["namespace"], claim["name"], claim["uid"]) if claim else None
@@ -176,8 +180,7 @@ _PLAIN = (
     "name", "uid", "resource_version", "phase", "deleting", "policy", "storage_class", "provisioner",
     "provisioner_state", "driver", "server", "path", "share", "server_dir", "read_only", "capacity", "released_at",
 )  # fmt: skip
-_READ = (*_PLAIN, "annotations", "labels")
-_values = operator.itemgetter(*_READ)
+_values = operator.itemgetter(*_PLAIN, "annotations", "labels")
 
 
 def seconds_since(timestamp: str | None, now: float) -> float | None:

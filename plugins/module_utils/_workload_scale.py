@@ -7,13 +7,16 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible_collections.clusterkit.storage.plugins.module_utils import _workloads
-from ansible_collections.clusterkit.storage.plugins.module_utils._api import Api, ApiError, path_of, wait_at_random
+from ansible_collections.clusterkit.storage.plugins.module_utils._api_answers import ApiError, path_of, wait_at_random
 from ansible_collections.clusterkit.storage.plugins.module_utils._listing import timestamp
 from ansible_collections.clusterkit.storage.plugins.module_utils._pods import name_of
 from ansible_collections.clusterkit.storage.plugins.module_utils._workloads import APPS, KINDS, STOPPED, Record
+
+if TYPE_CHECKING:
+    from ansible_collections.clusterkit.storage.plugins.module_utils._api import Api
 
 WORKLOAD: dict[str, Any] = {
     "kind": {"type": "str", "choices": list(KINDS), "required": True},

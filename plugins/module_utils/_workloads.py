@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible_collections.clusterkit.storage.plugins.module_utils import _pods
-from ansible_collections.clusterkit.storage.plugins.module_utils._api import Api, path_of
+from ansible_collections.clusterkit.storage.plugins.module_utils._api_answers import path_of
+
+if TYPE_CHECKING:
+    from ansible_collections.clusterkit.storage.plugins.module_utils._api import Api
 
 STOPPED = "storage.clusterkit/stopped"  # annotation: {"replicas", "run", "at"}
 APPS = "apps/v1"

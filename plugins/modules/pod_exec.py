@@ -148,7 +148,7 @@ commands:
 """
 
 from ansible_collections.clusterkit.storage.plugins.module_utils import _pod_exec
-from ansible_collections.clusterkit.storage.plugins.module_utils._api import ApiError
+from ansible_collections.clusterkit.storage.plugins.module_utils._api_answers import ApiError
 from ansible_collections.clusterkit.storage.plugins.module_utils._api_module import ApiModule
 
 ARGUMENTS = {

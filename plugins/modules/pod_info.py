@@ -99,7 +99,7 @@ dest:
 """
 
 from ansible_collections.clusterkit.storage.plugins.module_utils import _pod_set, _pods
-from ansible_collections.clusterkit.storage.plugins.module_utils._api import ApiError
+from ansible_collections.clusterkit.storage.plugins.module_utils._api_answers import ApiError
 from ansible_collections.clusterkit.storage.plugins.module_utils._api_module import ApiModule
 from ansible_collections.clusterkit.storage.plugins.module_utils._files import replace_lines
 

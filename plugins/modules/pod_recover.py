@@ -153,7 +153,7 @@ pods:
 """
 
 from ansible_collections.clusterkit.storage.plugins.module_utils import _pod_set
-from ansible_collections.clusterkit.storage.plugins.module_utils._api import ApiError
+from ansible_collections.clusterkit.storage.plugins.module_utils._api_answers import ApiError
 from ansible_collections.clusterkit.storage.plugins.module_utils._api_module import ApiModule
 
 ARGUMENTS = {

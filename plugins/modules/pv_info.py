@@ -149,7 +149,7 @@ dest:
 """
 
 from ansible_collections.clusterkit.storage.plugins.module_utils import _listing, _selection
-from ansible_collections.clusterkit.storage.plugins.module_utils._api import ApiError
+from ansible_collections.clusterkit.storage.plugins.module_utils._api_answers import ApiError
 from ansible_collections.clusterkit.storage.plugins.module_utils._api_module import ApiModule
 
 ARGUMENTS = {

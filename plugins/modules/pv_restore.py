@@ -134,7 +134,7 @@ steps:
 """
 
 from ansible_collections.clusterkit.storage.plugins.module_utils import _pv_restore
-from ansible_collections.clusterkit.storage.plugins.module_utils._api import ApiError
+from ansible_collections.clusterkit.storage.plugins.module_utils._api_answers import ApiError
 from ansible_collections.clusterkit.storage.plugins.module_utils._api_module import ApiModule
 
 ARGUMENTS = {

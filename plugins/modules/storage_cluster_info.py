@@ -86,7 +86,7 @@ cluster_uid:
 import shutil
 
 from ansible_collections.clusterkit.storage.plugins.module_utils import _cluster_read, _volume_set
-from ansible_collections.clusterkit.storage.plugins.module_utils._api import ApiError
+from ansible_collections.clusterkit.storage.plugins.module_utils._api_answers import ApiError
 from ansible_collections.clusterkit.storage.plugins.module_utils._api_module import ApiModule
 
 ARGUMENTS = {"claims": {"type": "raw"}}

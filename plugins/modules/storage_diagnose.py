@@ -211,7 +211,7 @@ unavailable:
 """
 
 from ansible_collections.clusterkit.storage.plugins.module_utils import _diagnose, _diagnose_read
-from ansible_collections.clusterkit.storage.plugins.module_utils._api import ApiError
+from ansible_collections.clusterkit.storage.plugins.module_utils._api_answers import ApiError
 from ansible_collections.clusterkit.storage.plugins.module_utils._api_module import ApiModule
 
 _HOST = {"host": {"type": "str", "required": True}, "addresses": {"type": "list", "elements": "str", "default": []}}

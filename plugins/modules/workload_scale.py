@@ -144,7 +144,7 @@ claims:
 """
 
 from ansible_collections.clusterkit.storage.plugins.module_utils import _workload_scale
-from ansible_collections.clusterkit.storage.plugins.module_utils._api import ApiError
+from ansible_collections.clusterkit.storage.plugins.module_utils._api_answers import ApiError
 from ansible_collections.clusterkit.storage.plugins.module_utils._api_module import ApiModule
 
 ARGUMENTS = {

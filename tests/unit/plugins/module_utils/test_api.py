@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 import urllib3
-from ansible_collections.clusterkit.storage.plugins.module_utils._api import Api, ApiError, Patience, path_of
+from ansible_collections.clusterkit.storage.plugins.module_utils._api import Api, Patience
 from ansible_collections.clusterkit.storage.plugins.module_utils._api_access import Access
+from ansible_collections.clusterkit.storage.plugins.module_utils._api_answers import ApiError, path_of
 from kubernetes.client import Configuration
 
 DATE = {"Date": "Sun, 01 Mar 2026 12:00:00 GMT"}

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 import urllib3
-from ansible_collections.clusterkit.storage.plugins.module_utils._api import Api, ApiError, Patience
+from ansible_collections.clusterkit.storage.plugins.module_utils._api import Api, Patience
 from ansible_collections.clusterkit.storage.plugins.module_utils._api_access import Access
+from ansible_collections.clusterkit.storage.plugins.module_utils._api_answers import ApiError
 
 PATH = "/api/v1/persistentvolumes"
 

@@ -34,7 +34,13 @@ MAP = ServerMap(SERVERS)
 def judged(
     found: DirectorySet, *listings: Listing, uses: list[Use] | None = None, servers: ServerMap = MAP, **rules: Any
 ) -> Classified:
-    return classify([found], listings, servers, [] if uses is None else uses, Rules(**rules))
+    asked = [] if uses is None else uses
+    result = classify([found], listings, servers, asked, Rules(**rules))
+    if not rules.get("exclude"):
+        # With a pattern to look for, even one that nothing fits, each directory is judged by all of the rules.
+        by_all = classify([found], listings, servers, asked, Rules(**{**rules, "exclude": ["nothing-of-this-name"]}))
+        assert result.directories == by_all.directories
+    return result
 
 
 def kinds(result: Classified) -> dict[str, str]:
@@ -230,6 +236,8 @@ def test_nothing_in_use_is_ever_called_unused(
     listings = [mine] if others is None else [mine, listing(*others, cluster=OTHER_CLUSTER)]
     mounts = None if uses is None else [Use("someone", "tank", f"/nfs/k8s/{path}") for path in uses]
     result = classify([found], listings, MAP, mounts, Rules())
+    by_all = classify([found], listings, MAP, mounts, Rules(exclude=["nothing-of-this-name"]))
+    assert result.directories == by_all.directories
     places = [
         (one, cluster, place.directory)
         for cluster, group in (("own", own), ("other", others or []))

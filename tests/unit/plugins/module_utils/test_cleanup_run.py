@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.clusterkit.storage.plugins.module_utils import _cleanup_run, _plan
-from ansible_collections.clusterkit.storage.plugins.module_utils._api import ApiError
+from ansible_collections.clusterkit.storage.plugins.module_utils._api_answers import ApiError
 from ansible_collections.clusterkit.storage.plugins.module_utils._changes import Outcome
 from ansible_collections.clusterkit.storage.tests.api_server import PASSING, Cluster, Key, Thing, arguments, client
 from ansible_collections.clusterkit.storage.tests.properties import examples

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.clusterkit.storage.plugins.module_utils import _cluster_read
-from ansible_collections.clusterkit.storage.plugins.module_utils._api import ApiError
+from ansible_collections.clusterkit.storage.plugins.module_utils._api_answers import ApiError
 from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import PREVIOUS_POLICY, PROVISIONED_BY
 from ansible_collections.clusterkit.storage.tests.api_server import Cluster, client
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 from ansible_collections.clusterkit.storage.plugins.module_utils import _diagnose_read
-from ansible_collections.clusterkit.storage.plugins.module_utils._api import ApiError, Listing
+from ansible_collections.clusterkit.storage.plugins.module_utils._api import Listing
+from ansible_collections.clusterkit.storage.plugins.module_utils._api_answers import ApiError
 from ansible_collections.clusterkit.storage.plugins.module_utils._diagnose_facts import Facts
 
 OURS = "example.com/nfs"

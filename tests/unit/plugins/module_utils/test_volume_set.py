@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.clusterkit.storage.plugins.module_utils import _volume_set
-from ansible_collections.clusterkit.storage.plugins.module_utils._api import ApiError
+from ansible_collections.clusterkit.storage.plugins.module_utils._api_answers import ApiError
 from ansible_collections.clusterkit.storage.plugins.module_utils._selection import Selection
 from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import PROVISIONED_BY
 from ansible_collections.clusterkit.storage.tests.api_server import Cluster, Thing, client
