@@ -7,7 +7,8 @@ As root; needs about 3 GiB in `.work`, and of memory. First and unchanged, each 
 medians of 3. Once on the disk with cold caches, as a backup at night finds them, where plain rsync is followed by
 `sync -f`, since the module does not report a generation that a power cut would take; once on a tmpfs, where nothing but
 the work of the processors is measured. For generations that share files a user would run `rsync -a --link-dest`; with
-`-AXH` beside it is what keeps ACLs, extended attributes and hard links, as the module does.
+`-AXH` beside it is what keeps ACLs, extended attributes and hard links, as the module does. All write as deep a path,
+`<backup>/<namespace>/<volume>/<time>`, since rsync 3.5 opens each part of it anew for each file that it links.
 """
 
 from __future__ import annotations
@@ -60,7 +61,8 @@ def measured(work: Callable[[], Any]) -> float:
 
 
 def one_round(place: Path, volume: Path, *, disk: bool) -> dict[str, float]:
-    ours, plain, linked, repository, other = (place / n for n in ("ours", "plain", "linked", "restic", "restic-ours"))
+    ours, repository, other = (place / name for name in ("ours", "restic", "restic-ours"))
+    plain, linked = (place / f"plain/web/pv-1/2026-01-0{day}T00:00:00Z/data" for day in (1, 2))
     found = {}
 
     def rsync(*options: str | Path, target: Path) -> Callable[[], Any]:
@@ -73,7 +75,8 @@ def one_round(place: Path, volume: Path, *, disk: bool) -> dict[str, float]:
     for options in ("-a", "-aHAX"):
         for each in (plain, linked):
             shutil.rmtree(each, ignore_errors=True)
-        linked.mkdir()
+        for each in (plain, linked):
+            each.mkdir(parents=True)
         found[f"rsync {options} first"] = measured(rsync(options, target=plain))
         found[f"rsync {options} unchanged"] = measured(rsync(options, f"--link-dest={plain}", target=linked))
     found["rsync first"] = measured(module(volume, ours, "rsync"))

@@ -249,7 +249,7 @@ class Lab:
 
     @staticmethod
     def _configure(guest: Guest, plane: ControlPlane, options: Options) -> None:
-        node.configure_base(guest)
+        node.configure_base(guest, options)
         if guest.machine.role == "server":
             node.configure_server(guest, options)
         else:

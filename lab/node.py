@@ -10,7 +10,7 @@ import yaml
 from lab.containers import PAUSE
 from lab.control_plane import ControlPlane
 from lab.machine import Guest
-from lab.settings import Options
+from lab.settings import POD_NETWORK, Options, machines
 
 BIN = "/opt/lab/bin"
 
@@ -62,10 +62,15 @@ def _cni(pod_network: str) -> str:
     return json.dumps({"cniVersion": "1.0.0", "name": "lab", "plugins": [bridge, portmap]})
 
 
-def configure_base(guest: Guest) -> None:
-    """Host name and address on the machines' own segment, kept over reboots; the clock."""
+def configure_base(guest: Guest, options: Options) -> None:
+    """Host name and address on the machines' own segment, ways to the pods of other nodes, kept over reboots; clock."""
     machine = guest.machine
     network = f"[Match]\nName=eth1\n[Network]\nAddress={machine.address}/24\nLinkLocalAddressing=no\n"
+    # What is sent to a pod must not leave the lab by the default route.
+    network += f"[Route]\nDestination={POD_NETWORK}\nType=unreachable\n"
+    for other in machines(options):
+        if other.role == "node" and other != machine:
+            network += f"[Route]\nDestination={other.pod_network}\nGateway={other.address}\n"
     guest.put(
         {"/etc/systemd/network/20-lab.network": network, "/etc/hostname": f"{machine.name}\n"},
         f"networkctl reload; until ip -4 addr show eth1 | grep -q {machine.address}; do sleep 0.2; done",
@@ -97,7 +102,7 @@ def configure_node(guest: Guest, control_plane: ControlPlane) -> None:
     )
     proxy = (
         f"{BIN}/kube-proxy --kubeconfig=/etc/kubernetes/proxy.kubeconfig --hostname-override={name} "
-        "--cluster-cidr=10.244.0.0/16 --proxy-mode=iptables --conntrack-max-per-core=0"
+        f"--cluster-cidr={POD_NETWORK} --proxy-mode=iptables --conntrack-max-per-core=0"
     )
     units = "/etc/systemd/system"
     path = f"Environment=PATH={BIN}:/usr/sbin:/usr/bin:/sbin:/bin\n"

@@ -47,6 +47,9 @@ def hash_of_files(*paths: Path) -> str:
     return digest.hexdigest()[:16]
 
 
+POD_NETWORK = "10.244.0.0/16"
+
+
 @dataclasses.dataclass(frozen=True)
 class Options:
     """What `lab up` can be asked for."""
@@ -74,6 +77,7 @@ class Machine:
 
     @property
     def pod_network(self) -> str:
+        """The part of POD_NETWORK that the pods of this node have their addresses from."""
         return f"10.244.{self.number}.0/24"
 
     @property

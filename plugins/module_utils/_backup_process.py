@@ -21,7 +21,9 @@ from pathlib import Path
 
 from ansible_collections.clusterkit.storage.plugins.module_utils._backup import BackupError
 
-_CHUNK = 1 << 16
+_CHUNK = 1 << 20
+_SET_PIPE_SIZE = 1031  # F_SETPIPE_SZ, which Python knows since 3.10
+_GATHER_SECONDS = 0.02
 _TICK_SECONDS = 1.0
 _ERRORS_KEPT = 1 << 20
 _LOCK_SECONDS = 30.0
@@ -90,6 +92,8 @@ def _texts(child: subprocess.Popen[bytes], tick: Callable[[int], None]) -> Itera
     if child.stdout is None:
         raise AssertionError("it was asked for")
     descriptor = child.stdout.fileno()
+    with contextlib.suppress(OSError):  # with less room (the kernel's limit for users) it goes on, and more slowly
+        fcntl.fcntl(descriptor, _SET_PIPE_SIZE, _CHUNK)
     poll = select.poll()
     poll.register(descriptor, select.POLLIN | select.POLLHUP)
     rest, ticked = b"", time.monotonic()
@@ -101,6 +105,8 @@ def _texts(child: subprocess.Popen[bytes], tick: Callable[[int], None]) -> Itera
             tick(child.pid)
         if not ready:
             continue
+        # rsync flushes each line, and a reader that wakes up for each slows it down.
+        time.sleep(_GATHER_SECONDS)
         chunk = os.read(descriptor, _CHUNK)
         if not chunk:
             break

@@ -82,7 +82,7 @@ def plan(
         for step in made.steps
         if step.get("method") != MISSING
     }
-    keep = {path for one, paths in classified.keep.items() for path in paths if (one, path) not in planned}
+    kept = (path for one, paths in classified.keep.items() for path in paths if (one, path) not in planned)
     told = ("method", "released_for", "orphans", "archives", "missing", "storage_servers")
     request = {key: given[key] for key in told}
     found = _plan.make(
@@ -95,7 +95,7 @@ def plan(
         unchanged=len(classified.directories) - sum(1 for one in made.steps if one["module"] == "volume_dirs"),
         host=host,
         more={
-            "keep": sorted(keep),
+            "keep": sorted(dict.fromkeys(kept)),  # of each host in order already
             "classes": dict(sorted(Counter(one.kind for one in classified.directories).items())),
             "changes": made.changes,
             "bytes": made.bytes,

@@ -144,7 +144,7 @@ class Volume:
         if record.get("schema") != SCHEMA:
             raise ValueError(f"schema is {record.get('schema')!r}; expected {SCHEMA}")
         try:
-            self, csi, claim = cls(), record["csi"] or {}, record["claim"]
+            self, csi, claim = cls(), record["csi"] or _NO_CSI, record["claim"]
             (
                 self.name, self.uid, self.resource_version, self.phase, self.deleting, self.policy,
                 self.storage_class, self.provisioner, self.provisioner_state, self.driver, self.server, self.path,
@@ -155,7 +155,7 @@ class Volume:
             self.mount_options = tuple(record["mount_options"])
             self.finalizers = tuple(record["finalizers"])
             self.csi_driver, self.csi_handle = csi.get("driver"), csi.get("handle")
-            self.csi_attributes = csi.get("attributes") or {}
+            self.csi_attributes = csi.get("attributes") or _NO_CSI
             self.claim = (claim["namespace"], claim["name"], claim["uid"]) if claim else None
             return self
         except (KeyError, TypeError, AttributeError) as error:
@@ -180,6 +180,7 @@ _PLAIN = (
     "name", "uid", "resource_version", "phase", "deleting", "policy", "storage_class", "provisioner",
     "provisioner_state", "driver", "server", "path", "share", "server_dir", "read_only", "capacity", "released_at",
 )  # fmt: skip
+_NO_CSI: Mapping[str, Any] = {}
 _values = operator.itemgetter(*_PLAIN, "annotations", "labels")
 
 

@@ -139,22 +139,28 @@ def own_inventory(tmp_path: Path) -> Any:
     return write
 
 
-@pytest.fixture
-def restored(lab: Lab) -> Iterator[Lab]:
-    """A lab that may be changed at will: brought back after the test."""
-    yield from _brought_back(lab)
-
-
-@pytest.fixture(scope="module")
-def restored_at_the_end(lab: Lab) -> Iterator[Lab]:
-    """The same for all tests of a file."""
-    yield from _brought_back(lab)
-
-
-def _brought_back(lab: Lab) -> Iterator[Lab]:
+@pytest.fixture(scope="session")
+def saved(lab: Lab) -> Lab:
+    """A lab whose state is saved as a snapshot."""
     if not (lab.snapshots / "bootstrapped").exists():
         with lab.lock():
             lab.snapshot("bootstrapped")
+    return lab
+
+
+@pytest.fixture
+def restored(saved: Lab) -> Iterator[Lab]:
+    """A lab that may be changed at will: brought back after the test."""
+    yield from _brought_back(saved)
+
+
+@pytest.fixture(scope="module")
+def restored_at_the_end(saved: Lab) -> Iterator[Lab]:
+    """The same for all tests of a file."""
+    yield from _brought_back(saved)
+
+
+def _brought_back(lab: Lab) -> Iterator[Lab]:
     yield lab
     with lab.lock():
         lab.restore("bootstrapped")

@@ -31,23 +31,23 @@ def clock_error(guest: Any) -> float:
     return max(before - there, there - time.time(), 0)
 
 
-def test_snapshot_brings_back_machines_and_cluster_together(restored: Any) -> None:
+def test_snapshot_brings_back_machines_and_cluster_together(saved: Any) -> None:
     merge = "application/merge-patch+json"
-    node, node_path = restored.guest("node1"), "/api/v1/nodes/node1"
+    node, node_path = saved.guest("node1"), "/api/v1/nodes/node1"
     node.ssh("touch /root/after-the-snapshot; sync")
-    restored.control_plane.request("PATCH", node_path, {"metadata": {"labels": {"after": "yes"}}}, merge)
+    saved.control_plane.request("PATCH", node_path, {"metadata": {"labels": {"after": "yes"}}}, merge)
     lab_command("restore", "bootstrapped")
     assert node.ssh("ls /root").split() == []
-    assert "after" not in restored.control_plane.request("GET", node_path)["metadata"]["labels"]
+    assert "after" not in saved.control_plane.request("GET", node_path)["metadata"]["labels"]
     assert clock_error(node) < 2, "a woken machine has the time of today"
 
 
-def test_frozen_machine_does_not_answer_and_a_thawed_one_does(restored: Any) -> None:
+def test_frozen_machine_does_not_answer_and_a_thawed_one_does(lab: Any) -> None:
     lab_command("freeze", "server1")
     assert "server1                  paused" in lab_command("status")
     time.sleep(3)
     lab_command("thaw", "server1")
-    server = restored.guest("server1")
+    server = lab.guest("server1")
     assert clock_error(server) < 2
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The collection in somebody else's hands: other host and group names, single roles in their playbooks."""
+"""The collection in somebody else's hands: other names, single roles in their playbooks, hosts as images bring them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
-from .conftest import play
+from .conftest import Play, play
 
 
-def test_other_host_and_group_names(own_inventory: Callable[..., Path], look: Callable[[], Any]) -> None:
+@pytest.mark.parametrize("mode", ["--check", pytest.param("--diff", marks=pytest.mark.long)])
+def test_other_host_and_group_names(mode: str, own_inventory: Callable[..., Path], look: Callable[[], Any]) -> None:
     def rename(hosts: dict[str, Any]) -> None:
         children = hosts["all"]["children"]
         servers, clients = children.pop("nfs_servers")["hosts"], children.pop("nfs_clients")["hosts"]
@@ -26,13 +28,13 @@ def test_other_host_and_group_names(own_inventory: Callable[..., Path], look: Ca
         if (folder / "group_vars" / f"{old}.yml").exists():
             (folder / "group_vars" / f"{old}.yml").rename(folder / "group_vars" / f"{new}.yml")
     before = look()
-    run = play("clusterkit.storage.site", inventory=folder)
+    run = play("clusterkit.storage.site", mode, inventory=folder)
     assert run.status == 0, run.output[-5000:]
     assert [run.recap(h)["changed"] for h in ("tank", "red", "blue", "localhost")] == [0, 0, 0, 0]
     assert look() == before
 
 
-def test_one_role_alone(tmp_path: Path, restored: Any) -> None:
+def test_one_role_alone(tmp_path: Path, restored_at_the_end: Any) -> None:
     """Ten lines, no facts gathered, facts not injected as variables."""
     playbook = tmp_path / "mine.yml"
     tasks = [
@@ -46,6 +48,35 @@ def test_one_role_alone(tmp_path: Path, restored: Any) -> None:
     first = play(playbook, ANSIBLE_INJECT_FACT_VARS="false")
     assert first.status == 0, first.output[-5000:]
     assert first.recap("node1")["changed"] >= 1
-    assert "/srv/www/site" in restored.guest("node1").ssh("findmnt -t nfs,nfs4 -o TARGET")
+    assert "/srv/www/site" in restored_at_the_end.guest("node1").ssh("findmnt -t nfs,nfs4 -o TARGET")
     assert play(playbook, ANSIBLE_INJECT_FACT_VARS="false").recap("node1")["changed"] == 0
-    assert "/data/k8s/cfg" in restored.guest("node1").ssh("findmnt -t nfs,nfs4 -o TARGET"), "foreign mounts stay"
+    assert "/data/k8s/cfg" in restored_at_the_end.guest("node1").ssh("findmnt -t nfs,nfs4 -o TARGET"), (
+        "foreign mounts stay"
+    )
+
+
+def check(folder: Path, **packages: list[str]) -> Play:
+    plays = []
+    for role, host in (("nfs_server", "server1"), ("nfs_client", "node1")):
+        values = {f"{role}_packages": packages[role]} if role in packages else {}
+        tasks = [{"name": role, "ansible.builtin.include_role": {"name": f"clusterkit.storage.{role}"}, "vars": values}]
+        plays.append({"name": role, "hosts": host, "gather_facts": False, "tasks": tasks})
+    playbook = folder / "check.yml"
+    playbook.write_text(yaml.safe_dump(plays))
+    return play(playbook, "--check")
+
+
+def test_check_mode_without_package_lists(tmp_path: Path, restored_at_the_end: Any) -> None:
+    """apt fails in check mode on what is not installed."""
+    for name in ("server1", "node1"):
+        restored_at_the_end.guest(name).ssh("rm -rf /var/lib/apt/lists/*")
+
+    installed = check(tmp_path)
+    assert installed.status == 0, installed.output[-3000:]
+    assert "apt has no package lists" not in installed.words
+    assert installed.recap("node1")["changed"] == 0
+
+    more = check(tmp_path, nfs_server=["nfs-kernel-server", "quota"], nfs_client=["nfs-common", "quota"])
+    assert more.status == 0, more.output[-3000:]
+    assert more.words.count("apt has no package lists yet") == 2
+    assert more.recap("node1")["changed"] == 1

@@ -91,16 +91,45 @@ def refused(folder: Path, words: list[str], look: Callable[[], Any]) -> None:
     assert look() == before
 
 
+def elsewhere(kubeconfig: Path) -> Callable[[dict[str, Any]], None]:
+    def change(hosts: dict[str, Any]) -> None:
+        hosts["all"]["vars"]["storage_kubeconfig"] = str(kubeconfig)
+
+    return change
+
+
+def unplug(hosts: dict[str, Any]) -> None:
+    hosts["all"]["children"]["nfs_clients"]["hosts"]["node2"]["ansible_port"] = closed_port()
+
+
+UNPLUGGED = ["node2: ", "refused"]
+
+
 # What a claim may be is not judged while a volume cannot be read: it might be the one.
-TOGETHER = [["volume without capacity"], [case for case in FAULTS if case != "volume without capacity"]]
-
-
-@pytest.mark.parametrize("cases", TOGETHER, ids=["volume", "others"])
-def test_all_faults_are_named_at_once(
-    cases: list[str], own_inventory: Callable[..., Path], look: Callable[[], Any]
-) -> None:
-    values, words = with_faults(*cases)
+def test_all_faults_of_variables_are_named_at_once(own_inventory: Callable[..., Path], look: Callable[[], Any]) -> None:
+    values, words = with_faults(*(case for case in FAULTS if case != "volume without capacity"))
     refused(own_inventory(**values), words, look)
+
+
+def test_faults_of_hosts_cluster_and_variables_are_named_at_once(
+    tmp_path: Path, own_inventory: Callable[..., Path], look: Callable[[], Any]
+) -> None:
+    kubeconfig = tmp_path / "kubeconfig"
+
+    def both(hosts: dict[str, Any]) -> None:
+        unplug(hosts)
+        elsewhere(kubeconfig)(hosts)
+
+    values, words = with_faults("volume without capacity")
+    words += [*UNPLUGGED, "localhost: storage_kubeconfig", str(kubeconfig)]
+    refused(own_inventory(both, **values), words, look)
+
+
+def test_api_server_down(lab: Any, tmp_path: Path, own_inventory: Callable[..., Path], look: Callable[[], Any]) -> None:
+    kubeconfig = tmp_path / "kubeconfig"
+    text = lab.control_plane.kubeconfig.read_text()
+    kubeconfig.write_text(text.replace(f":{lab.plan.ports.api}", f":{closed_port()}"))
+    refused(own_inventory(elsewhere(kubeconfig), **NEW), ["localhost: storage_kubeconfig", "refused"], look)
 
 
 @pytest.mark.long
@@ -110,27 +139,18 @@ def test_one_fault_is_enough(case: str, own_inventory: Callable[..., Path], look
     refused(own_inventory(**values), words, look)
 
 
-def test_unreachable_host(own_inventory: Callable[..., Path], look: Callable[[], Any]) -> None:
-    def unplug(hosts: dict[str, Any]) -> None:
-        hosts["all"]["children"]["nfs_clients"]["hosts"]["node2"]["ansible_port"] = closed_port()
-
-    refused(own_inventory(unplug, **NEW), ["node2: ", "refused"], look)
+@pytest.mark.long
+def test_one_unreachable_host_is_enough(own_inventory: Callable[..., Path], look: Callable[[], Any]) -> None:
+    refused(own_inventory(unplug, **NEW), UNPLUGGED, look)
 
 
-@pytest.mark.parametrize("case", ["no kubeconfig", "API server down"])
-def test_cluster_not_reached(
-    case: str, lab: Any, tmp_path: Path, own_inventory: Callable[..., Path], look: Callable[[], Any]
+@pytest.mark.long
+def test_a_missing_kubeconfig_is_enough(
+    tmp_path: Path, own_inventory: Callable[..., Path], look: Callable[[], Any]
 ) -> None:
     kubeconfig = tmp_path / "kubeconfig"
-    if case == "API server down":
-        text = lab.control_plane.kubeconfig.read_text()
-        kubeconfig.write_text(text.replace(f":{lab.plan.ports.api}", f":{closed_port()}"))
-
-    def elsewhere(hosts: dict[str, Any]) -> None:
-        hosts["all"]["vars"]["storage_kubeconfig"] = str(kubeconfig)
-
-    words = {"no kubeconfig": [str(kubeconfig)], "API server down": ["refused"]}
-    refused(own_inventory(elsewhere, **NEW), ["localhost: storage_kubeconfig", *words[case]], look)
+    words = ["localhost: storage_kubeconfig", str(kubeconfig)]
+    refused(own_inventory(elsewhere(kubeconfig), **NEW), words, look)
 
 
 def test_inventory_of_the_tests_is_the_example() -> None:
