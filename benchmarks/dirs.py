@@ -4,8 +4,8 @@
     python -m benchmarks.dirs [FOLDER [DIRECTORIES [QUARANTINED [FILES]]]]
 
 As root, in FOLDER (/var/tmp), whose disk must have room for 2 million inodes with the defaults. Modules run in
-processes of their own, as on a managed host, start of Python included. Times are wall times of this machine, medians of
-three: only their ratios mean something.
+processes of their own, as on a managed host, start of Python included; the planning is measured without it, too. Times
+are wall times of this machine, medians of three: only their ratios mean something.
 """
 
 from __future__ import annotations
@@ -37,12 +37,24 @@ from tests.import_name import register; register()
 from ansible.module_utils import basic
 basic._ANSIBLE_ARGS = open(sys.argv[3], "rb").read()
 basic._ANSIBLE_PROFILE = "legacy"
-import atexit, importlib
-def peak():
-    with open("/proc/self/status") as status, open(sys.argv[3] + ".peak", "w") as out:
-        out.write(next(line for line in status if line.startswith("VmHWM")).split()[1])
-atexit.register(peak)
-importlib.import_module("ansible_collections.clusterkit.storage.plugins.modules." + sys.argv[2]).main()
+import atexit, importlib, time
+def told():
+    seconds = time.perf_counter() - began
+    with open("/proc/self/status") as status, open(sys.argv[3] + ".told", "w") as out:
+        out.write(next(line for line in status if line.startswith("VmHWM")).split()[1] + f" {seconds}")
+module = importlib.import_module("ansible_collections.clusterkit.storage.plugins.modules." + sys.argv[2])
+began = time.perf_counter()
+atexit.register(told)
+module.main()
+"""
+LOADS = """
+import json, sys, time
+began = time.perf_counter()
+for name in sys.argv[1:]:
+    with open(name, encoding="utf-8") as stream:
+        for line in stream:
+            json.loads(line)
+print(time.perf_counter() - began)
 """
 
 
@@ -58,6 +70,7 @@ class Bench:
         self.folder = folder
         self.share = folder / "share"
         self.peaks: dict[str, int] = {}
+        self.inside = 0.0
         self.share.mkdir()
         # There already, so that it is made nowhere else, whatever this machine exports.
         (self.share / ".clusterkit").mkdir(0o700)
@@ -75,7 +88,9 @@ class Bench:
         )
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
         result: dict[str, Any] = json.loads(done.stdout)
-        self.peaks[name] = max(self.peaks.get(name, 0), int(Path(f"{given}.peak").read_text()))
+        peak, seconds = Path(f"{given}.told").read_text().split()
+        self.peaks[name] = max(self.peaks.get(name, 0), int(peak))
+        self.inside = float(seconds)  # without the start of Python and the loading of code
         return result
 
     # 1. ----------------------------------------------------------------------------------------------------
@@ -186,17 +201,20 @@ class Bench:
         header |= {"shares": empty.shares, "parents": [], "records": count}
         records = (json.dumps(one, sort_keys=True) for one in (header, *map(shares.directory, names)))
         found.write_text("".join(f"{line}\n" for line in records))
-        code = "import json, sys\nfor name in sys.argv[1:]:\n    for line in open(name): json.loads(line)"
-        argv = [sys.executable, "-c", code, str(listing), str(found)]
+        argv = [sys.executable, "-c", LOADS, str(listing), str(found)]
         directories = [{"host": shares.HOST, "path": str(found)}]
         cleanup = {"storage_servers": shares.SERVERS, "directories": directories}
         given = {"listing": str(listing), "cleanup": cleanup, "dest": str(self.folder / "cleanup.json")}
-        plain, ours = [], []
+        plain, ours, plain_inside, ours_inside = [], [], [], []
         for _ in range(ROUNDS):
-            plain.append(timed(lambda: subprocess.run(argv, check=True))[0])
+            seconds, done = timed(lambda: subprocess.run(argv, check=True, capture_output=True, text=True))
+            plain.append(seconds)
+            plain_inside.append(float(done.stdout))
             ours.append(timed(lambda: self.module("storage_plan", action="cleanup", **given))[0])
+            ours_inside.append(self.inside)
         what = f"plan the clean-up of {count:,} volumes and as many directories"
-        report(what, "json.loads of both files", plain, "storage_plan", ours, 2)
+        report(what, "json.loads of both files", plain_inside, "storage_plan", ours_inside, 2)
+        report(f"{what}, start of Python included", "json.loads of both files", plain, "storage_plan", ours, 2)
 
 
 def fill(place: Path, count: int) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 
 from ansible_collections.clusterkit.storage.plugins.module_utils import _listing
 from ansible_collections.clusterkit.storage.plugins.module_utils._directory_set import DirectorySet, Record
-from ansible_collections.clusterkit.storage.plugins.module_utils._own_folder import seconds_of
 from ansible_collections.clusterkit.storage.plugins.module_utils._reclaim import Facts
+from ansible_collections.clusterkit.storage.plugins.module_utils._times import seconds_of
 from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import PROVISIONED_BY, Volume
 
 CLUSTER = "6f0a3c52-8a9e-4b55-9a0e-2f1f7f1a9c11"

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -50,14 +51,28 @@ class Found(NamedTuple):
         return self.path == self.share
 
 
+User = tuple[Volume, str, str]  # a volume, the uid of its cluster, and the share
+
+
 @dataclass
 class Classified:
+    cluster_uid: str
     directories: list[Found] = field(default_factory=list)
     missing: list[tuple[Volume, Place]] = field(default_factory=list)
     doubts: dict[str, str] = field(default_factory=dict)  # by uid: why a missing one may be there, or must be let alone
     # Volumes of which nobody knows for sure in which directory they lie, and those that were not looked at.
     unplaced: list[Volume] = field(default_factory=list)
     unlisted: list[tuple[Volume, Place]] = field(default_factory=list)
-    placed: dict[str, tuple[Volume, Place]] = field(default_factory=dict)  # by uid, of this cluster
+    users: dict[tuple[str, str], list[User]] = field(default_factory=dict)  # by host and directory
     keep: dict[str, list[str]] = field(default_factory=dict)  # by host: directories of volumes, and shares
     carriers: list[tuple[str, Place]] = field(default_factory=list)  # provisioners, and the root that each works in
+
+    @functools.cached_property
+    def placed(self) -> dict[str, tuple[Volume, Place]]:
+        """The volumes of this cluster, by uid, and where they lie."""
+        return {
+            volume.uid: (volume, Place(host, share, directory))
+            for (host, directory), users in self.users.items()
+            for volume, cluster, share in users
+            if cluster == self.cluster_uid
+        }

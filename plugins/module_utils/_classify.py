@@ -23,13 +23,13 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from ansible_collections.clusterkit.storage.plugins.module_utils import _nfs_csi
-from ansible_collections.clusterkit.storage.plugins.module_utils._classified import Classified, Found, Rules, Use
+from ansible_collections.clusterkit.storage.plugins.module_utils._classified import Classified, Found, Rules, Use, User
 from ansible_collections.clusterkit.storage.plugins.module_utils._directory_set import DirectorySet
 from ansible_collections.clusterkit.storage.plugins.module_utils._listing import Listing
 from ansible_collections.clusterkit.storage.plugins.module_utils._missing import CLOCKS, Absence
-from ansible_collections.clusterkit.storage.plugins.module_utils._own_folder import seconds_of
-from ansible_collections.clusterkit.storage.plugins.module_utils._server_map import Place, ServerMap, plain
-from ansible_collections.clusterkit.storage.plugins.module_utils._volume_dirs_conduct import first_below
+from ansible_collections.clusterkit.storage.plugins.module_utils._paths import first_below, plain
+from ansible_collections.clusterkit.storage.plugins.module_utils._server_map import Place, ServerMap
+from ansible_collections.clusterkit.storage.plugins.module_utils._times import seconds_of
 from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import Volume
 
 CLASSES = (
@@ -99,9 +99,8 @@ class _Classifier:
         self._servers = servers
         self._rules = rules
         self._uses = uses
-        self.result = Classified()
-        self._users: dict[tuple[str, str], list[tuple[Volume, str]]] = {}  # volumes with their cluster, by place
-        self._shares: dict[tuple[str, str], str] = {}  # of these places
+        self.result = Classified(self._own)
+        self._users = self.result.users
         self._inside: dict[tuple[str, str, str], str] = {}  # by host, share and the directory above
         self._strange: list[tuple[str | None, str]] = []  # host, or None for any, and why nothing is known of it
 
@@ -139,11 +138,8 @@ class _Classifier:
                     # Through it a provisioner works: what lies in it is its volumes', and not a part of it.
                     self.result.carriers.append((carried[volume.claim_name], place))
                     continue
-                key = (place.host, place.directory)
-                self._users.setdefault(key, []).append((volume, listing.cluster_uid))
-                self._shares[key] = place.share
-                if listing.cluster_uid == self._own:
-                    self.result.placed[volume.uid] = (volume, place)
+                user = (volume, listing.cluster_uid, place.share)
+                self._users.setdefault((place.host, place.directory), []).append(user)
 
     def _note_stranger(self, who: str, server: str | None, path: str | None) -> None:
         host = self._servers.host(server or "")
@@ -223,13 +219,13 @@ class _Classifier:
         counted: dict[str, list[int]] = {share: [0, 0] for share in roots}
         absence: Absence | None = None
         for (host, path), users in self._users.items():
-            share = self._shares[host, path]
+            share = users[-1][2]
             if host != one.host or share not in roots:
                 continue
             counted[share][path in there] += len(users)
             if path in there:
                 continue
-            for volume, cluster in users:
+            for volume, cluster, _share in users:
                 place = Place(host, share, path)
                 self._lost[path.rpartition("/")[2]] = volume.name
                 first = path[len(place.share.rstrip("/")) + 1 :].partition("/")[0]
@@ -261,7 +257,7 @@ class _Classifier:
 
     def _absence(self, one: DirectorySet) -> Absence:
         used = {
-            path: [volume.name for volume, _cluster in users]
+            path: [volume.name for volume, _cluster, _share in users]
             for (host, path), users in self._users.items()
             if host == one.host
         }
@@ -290,21 +286,23 @@ class _Classifier:
         doubt = unknown or self._doubt(one, share)
         if (one.host, share["path"]) in {*self._users, *self._intended}:
             self.result.directories.append(self._judge(one, share, share, unknown, doubt))
-        elsewhere: dict[str, bool] = {}  # by the directory above
+        # By the directory above: whether what lies in it is judged elsewhere, and whether it lies in that of a volume.
+        above_it: dict[str, tuple[bool, bool]] = {}
         host, root, add = one.host, share["path"], self.result.directories.append
         for record in one.directories:
             if record["share"] != root:
                 continue
-            # What lies in a share that lies in this one is judged there.
             path = record["path"]
             above = path.rpartition("/")[0]
-            if above not in elsewhere:
+            if above not in above_it:
                 between = set(_above(path, root)) - {root}
-                elsewhere[above] = bool(between & self._roots[host])
-            if elsewhere[above]:
+                # What lies in a share that lies in this one is judged there.
+                above_it[above] = bool(between & self._roots[host]), bool(self._lies_in(host, root, path))
+            elsewhere, is_inside = above_it[above]
+            if elsewhere:
                 continue
             volume = ordinary.get(path)
-            if volume is None or self._lies_in(host, root, path, above):
+            if volume is None or is_inside:
                 add(self._judge(one, share, record, unknown, doubt))
             else:
                 kind, reason = _by_phase(volume)
@@ -322,7 +320,7 @@ class _Classifier:
         pattern = self._excluded(share["path"], path, users)
         if pattern:
             return found("foreign", f"excluded by {pattern}")
-        strangers = [f"{volume.name} of cluster {cluster}" for volume, cluster in users if cluster != self._own]
+        strangers = [f"{volume.name} of cluster {cluster}" for volume, cluster, _share in users if cluster != self._own]
         if strangers:
             return found("foreign", f"the directory of volume {strangers[0]}")
         if (host, path) in self._intended:
@@ -357,31 +355,30 @@ class _Classifier:
         """What is used below a directory, or is about to move."""
         return first_below(self._below[host], path) if path in self._holders.get(host, ()) else None
 
-    def _excluded(self, share: str, path: str, users: Sequence[tuple[Volume, str]]) -> str:
+    def _excluded(self, share: str, path: str, users: Sequence[User]) -> str:
         if not self._rules.exclude:
             return ""
-        names = {path, path[len(share.rstrip("/")) + 1 :], path.rpartition("/")[2], *(one.name for one, _uid in users)}
+        names = {path, path[len(share.rstrip("/")) + 1 :], path.rpartition("/")[2], *(user[0].name for user in users)}
         for pattern in self._rules.exclude:
             if any(fnmatchcase(name, pattern) for name in names):
                 return pattern
         return ""
 
-    def _several(self, host: str, share: str, path: str, users: Sequence[tuple[Volume, str]]) -> str:
+    def _several(self, host: str, share: str, path: str, users: Sequence[User]) -> str:
         if len(users) > 1:
-            return f"the directory of {', '.join(sorted(volume.name for volume, _cluster in users))}"
+            return f"the directory of {', '.join(sorted(volume.name for volume, _cluster, _share in users))}"
         twins = self._twins.get((host, path))
         if twins:
             return f"is the same directory as {twins[0]}"
-        return self._lies_in(host, share, path, path.rpartition("/")[0])
+        return self._lies_in(host, share, path)
 
-    def _lies_in(self, host: str, share: str, path: str, above: str) -> str:
-        key = (host, share, above)
+    def _lies_in(self, host: str, share: str, path: str) -> str:
+        key = (host, share, path.rpartition("/")[0])
         if key not in self._inside:
             used = next((one for one in _above(path, share) if (host, one) in self._users), None)
             self._inside[key] = ""
             if used is not None:
-                volume, _cluster = self._users[host, used][0]
-                self._inside[key] = f"lies in {used}, the directory of volume {volume.name}"
+                self._inside[key] = f"lies in {used}, the directory of volume {self._users[host, used][0][0].name}"
         return self._inside[key]
 
     # Who knows it -------------------------------------------------------------------------------------

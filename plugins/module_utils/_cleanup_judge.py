@@ -18,8 +18,8 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._api_answers im
 from ansible_collections.clusterkit.storage.plugins.module_utils._changes import BAD, Item, Outcome
 from ansible_collections.clusterkit.storage.plugins.module_utils._classify import is_nfs
 from ansible_collections.clusterkit.storage.plugins.module_utils._cleanup_steps import KNOWN_FINALIZERS
+from ansible_collections.clusterkit.storage.plugins.module_utils._paths import first_below
 from ansible_collections.clusterkit.storage.plugins.module_utils._server_map import ServerMap
-from ansible_collections.clusterkit.storage.plugins.module_utils._volume_dirs_conduct import first_below
 from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import Volume
 
 if TYPE_CHECKING:

@@ -13,12 +13,10 @@ from ansible_collections.clusterkit.storage.plugins.module_utils import _nfs_csi
 from ansible_collections.clusterkit.storage.plugins.module_utils._classified import Classified, Found
 from ansible_collections.clusterkit.storage.plugins.module_utils._directory_set import DirectorySet
 from ansible_collections.clusterkit.storage.plugins.module_utils._listing import Listing
-from ansible_collections.clusterkit.storage.plugins.module_utils._own_folder import seconds_of
 from ansible_collections.clusterkit.storage.plugins.module_utils._reclaim import Facts
-from ansible_collections.clusterkit.storage.plugins.module_utils._selection import duration
 from ansible_collections.clusterkit.storage.plugins.module_utils._server_map import Place
-from ansible_collections.clusterkit.storage.plugins.module_utils._volume_dirs_conduct import days
-from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import Volume, seconds_since
+from ansible_collections.clusterkit.storage.plugins.module_utils._times import days, duration, seconds_of, seconds_since
+from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import Volume
 
 MISSING = "missing"  # the method of a step on a volume without a directory
 # Those that Kubernetes and the sidecar of CSI drivers take away by themselves once the policy is Retain.

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.clusterkit.storage.plugins.module_utils._shares import covers
+from ansible_collections.clusterkit.storage.plugins.module_utils._paths import covers
 
 _FINE = ("changed", "unchanged")
 Result = Mapping[str, Any]

@@ -30,7 +30,7 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._diagnose_objec
     texts,
     words,
 )
-from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import seconds_since
+from ansible_collections.clusterkit.storage.plugins.module_utils._times import seconds_since
 
 Key = tuple[str, str, str]  # kind, namespace, name
 

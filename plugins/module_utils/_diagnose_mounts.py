@@ -32,7 +32,7 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._diagnose_objec
     text,
     texts,
 )
-from ansible_collections.clusterkit.storage.plugins.module_utils._shares import covers
+from ansible_collections.clusterkit.storage.plugins.module_utils._paths import covers
 
 KIND = "Pod"
 _VOLUME = re.compile(r'for volume "([^"\s]+)"')

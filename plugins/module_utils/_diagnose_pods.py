@@ -36,7 +36,7 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._diagnose_objec
     texts,
 )
 from ansible_collections.clusterkit.storage.plugins.module_utils._diagnose_provisioners import logs_of
-from ansible_collections.clusterkit.storage.plugins.module_utils._shares import covers
+from ansible_collections.clusterkit.storage.plugins.module_utils._paths import covers
 
 KIND = "Pod"
 # The grace period is part of deletionTimestamp already; kubelet needs some seconds more.

@@ -13,8 +13,8 @@ from typing import Any
 
 from ansible_collections.clusterkit.storage.plugins.module_utils._directory_set import DirectorySet
 from ansible_collections.clusterkit.storage.plugins.module_utils._listing import Listing
-from ansible_collections.clusterkit.storage.plugins.module_utils._own_folder import seconds_of
 from ansible_collections.clusterkit.storage.plugins.module_utils._server_map import Place
+from ansible_collections.clusterkit.storage.plugins.module_utils._times import seconds_of
 from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import Volume
 
 # Clocks of servers and of the API may differ by so much, and the order of two listings is still taken from them.

@@ -15,7 +15,6 @@ manifest.json (in quarantine), restoring.json (on its way back), purging.json (b
 
 from __future__ import annotations
 
-import calendar
 import errno
 import fcntl
 import json
@@ -49,6 +48,7 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._own_files impo
     slug,
     write_json,
 )
+from ansible_collections.clusterkit.storage.plugins.module_utils._times import seconds_of
 
 LEASE_SECONDS = 15 * 60
 _RENEW_SECONDS = 30
@@ -73,11 +73,6 @@ class Places:
 
 def timestamp(seconds: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
-
-
-def seconds_of(text: str) -> float:
-    """Raises ValueError when this is no timestamp."""
-    return calendar.timegm(time.strptime(text, "%Y-%m-%dT%H:%M:%SZ"))
 
 
 # --- the folder --------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import seconds_since
+from ansible_collections.clusterkit.storage.plugins.module_utils._times import seconds_since
 
 SCHEMA = 1
 KIND = "PodSet"

@@ -19,7 +19,7 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._mounts import 
 from ansible_collections.clusterkit.storage.plugins.module_utils._pods import PodSet, Record, is_ending, name_of
 from ansible_collections.clusterkit.storage.plugins.module_utils._recover_facts import Host, Situation, User, option_of
 from ansible_collections.clusterkit.storage.plugins.module_utils._recover_steps import Findings, item_of
-from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import seconds_since
+from ansible_collections.clusterkit.storage.plugins.module_utils._times import seconds_since
 
 ARGUMENTS: dict[str, Any] = {
     "nodes": {"type": "path", "required": True},

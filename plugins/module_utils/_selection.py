@@ -4,17 +4,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
-from ansible_collections.clusterkit.storage.plugins.module_utils._shares import covers
-from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import Volume, seconds_since
+from ansible_collections.clusterkit.storage.plugins.module_utils._paths import covers
+from ansible_collections.clusterkit.storage.plugins.module_utils._times import duration, seconds_since
+from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import Volume
 
 PHASES = ["Pending", "Available", "Bound", "Released", "Failed"]
 POLICIES = ["Retain", "Delete", "Recycle"]
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 ARGUMENTS: dict[str, Any] = {
     "names": {"type": "list", "elements": "str"},
@@ -88,14 +87,6 @@ class Selection:
 
 def _like(text: str, patterns: Iterable[str]) -> bool:
     return any(text == one or fnmatchcase(text, one) for one in patterns)
-
-
-def duration(text: str) -> int:
-    """Seconds of C(90s), C(15m), C(12h), C(30d), C(2w), or of several of them in a row."""
-    parts = re.findall(r"([0-9]+)([smhdw])", text)
-    if not parts or "".join(number + unit for number, unit in parts) != text:
-        raise ValueError(f'"{text}" is not a length of time; write for example 12h, 30d or 1d12h')
-    return sum(int(number) * _UNITS[unit] for number, unit in parts)
 
 
 def by_name(volumes: Iterable[Volume]) -> Sequence[Volume]:

@@ -4,12 +4,11 @@
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ansible_collections.clusterkit.storage.plugins.module_utils import _addresses
-from ansible_collections.clusterkit.storage.plugins.module_utils._shares import covers
+from ansible_collections.clusterkit.storage.plugins.module_utils._paths import covers, plain
 
 
 class Place(NamedTuple):
@@ -84,8 +83,3 @@ class ServerMap:
         for name, pairs in self._shares.items():
             found.setdefault(self._hosts[name], set()).update(root for _client, root in pairs)
         return {host: sorted(roots) for host, roots in found.items()}
-
-
-def plain(path: str) -> str:
-    """One spelling for each path without C(..): no empty parts, no dots, no slash at the end."""
-    return "/" + posixpath.normpath(path).lstrip("/")

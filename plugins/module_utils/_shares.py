@@ -10,6 +10,7 @@ from typing import Any
 
 from ansible_collections.clusterkit.storage.plugins.module_utils import _addresses, _export_list, _mount_options
 from ansible_collections.clusterkit.storage.plugins.module_utils._export_options import Meaning
+from ansible_collections.clusterkit.storage.plugins.module_utils._paths import covers
 
 Tell = Callable[[str, str, str], None]  # takes host, place and message
 
@@ -246,12 +247,6 @@ def probes(
         {"server": server, "path": path, "options": list(options), "read_only": read_only}
         for (server, path, options), read_only in targets.items()
     ]
-
-
-def covers(above: str, path: str) -> bool:
-    """Whether C(path) is C(above) or lies in it."""
-    above = _plain(above)
-    return path == above or path.startswith(above.rstrip("/") + "/")
 
 
 def _plain(path: str) -> str:

@@ -13,11 +13,9 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._cleanup import
 from ansible_collections.clusterkit.storage.plugins.module_utils._cleanup_steps import words_of
 from ansible_collections.clusterkit.storage.plugins.module_utils._directory_set import DirectorySet, Record
 from ansible_collections.clusterkit.storage.plugins.module_utils._listing import Listing
-from ansible_collections.clusterkit.storage.plugins.module_utils._own_folder import seconds_of
 from ansible_collections.clusterkit.storage.plugins.module_utils._reclaim import Facts
-from ansible_collections.clusterkit.storage.plugins.module_utils._selection import duration
+from ansible_collections.clusterkit.storage.plugins.module_utils._times import days, duration, seconds_of
 from ansible_collections.clusterkit.storage.plugins.module_utils._undelete_run import PREVIOUS_POLICY, RESTORED_FROM
-from ansible_collections.clusterkit.storage.plugins.module_utils._volume_dirs_conduct import days
 from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import BOUND_BY_CONTROLLER, Volume
 
 _FILES: dict[str, Any] = {

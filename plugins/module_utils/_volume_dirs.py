@@ -12,8 +12,8 @@ from typing import Any
 
 from ansible_collections.clusterkit.storage.plugins.module_utils import _plan
 from ansible_collections.clusterkit.storage.plugins.module_utils._beneath import Identity, NotBeneath, parts_below
-from ansible_collections.clusterkit.storage.plugins.module_utils._own_folder import Owner, seconds_of, uid_problem
-from ansible_collections.clusterkit.storage.plugins.module_utils._selection import duration
+from ansible_collections.clusterkit.storage.plugins.module_utils._own_folder import Owner, uid_problem
+from ansible_collections.clusterkit.storage.plugins.module_utils._times import duration, seconds_of
 
 STATES = ["present", "intended", "quarantined", "restored", "purged", "closed"]
 SCOPES = ["directory", "content"]

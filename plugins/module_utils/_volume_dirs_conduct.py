@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import bisect
 import contextlib
 import errno
 import functools
@@ -12,7 +11,7 @@ import os
 import socket
 import stat
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._beneath import
 )
 from ansible_collections.clusterkit.storage.plugins.module_utils._own_files import FolderError
 from ansible_collections.clusterkit.storage.plugins.module_utils._own_folder import Folder, Owner, Places
+from ansible_collections.clusterkit.storage.plugins.module_utils._paths import first_below
 from ansible_collections.clusterkit.storage.plugins.module_utils._share_base import Share, exported_paths, find_share
 from ansible_collections.clusterkit.storage.plugins.module_utils._volume_dirs import Request, Step
 from ansible_collections.clusterkit.storage.plugins.module_utils._volume_dirs_result import (
@@ -357,16 +357,3 @@ class Conduct:
                 os.close(descriptor)
             raise
         return parent, name, found, descriptor
-
-
-def first_below(paths: Sequence[str], directory: str) -> str | None:
-    """Return the first of sorted paths that lies strictly below a directory."""
-    above = directory.rstrip("/") + "/"
-    place = bisect.bisect_left(paths, above)
-    if place < len(paths) and paths[place].startswith(above):
-        return paths[place]
-    return None
-
-
-def days(seconds: float) -> str:
-    return f"{seconds / 86400:.1f} days" if seconds >= 86400 else f"{seconds / 3600:.1f} hours"

@@ -16,7 +16,7 @@ import stat
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.clusterkit.storage.plugins.module_utils import _own_folder, _tree_removal
+from ansible_collections.clusterkit.storage.plugins.module_utils import _tree_removal
 from ansible_collections.clusterkit.storage.plugins.module_utils._beneath import (
     OWN,
     NotBeneath,
@@ -43,8 +43,9 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._own_folder imp
     intent_name,
     names_in,
 )
+from ansible_collections.clusterkit.storage.plugins.module_utils._paths import first_below
+from ansible_collections.clusterkit.storage.plugins.module_utils._times import days, seconds_of
 from ansible_collections.clusterkit.storage.plugins.module_utils._volume_dirs import Request, Step
-from ansible_collections.clusterkit.storage.plugins.module_utils._volume_dirs_conduct import days, first_below
 from ansible_collections.clusterkit.storage.plugins.module_utils._volume_dirs_quarantine import Quarantine
 from ansible_collections.clusterkit.storage.plugins.module_utils._volume_dirs_recovery import finish_return, recover
 from ansible_collections.clusterkit.storage.plugins.module_utils._volume_dirs_result import (
@@ -279,7 +280,7 @@ class _Run(Quarantine):
     def _check_age(self, manifest: Mapping[str, Any]) -> None:
         if self.request.allow_purge_now:
             return
-        age = self.places.now() - _own_folder.seconds_of(manifest["quarantined_at"])
+        age = self.places.now() - seconds_of(manifest["quarantined_at"])
         then, now = manifest.get("controller_time"), self.request.controller_time
         if then is not None and now is not None:
             # Two clocks: it has to be old by both.

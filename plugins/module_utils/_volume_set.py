@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from ansible_collections.clusterkit.storage.plugins.module_utils import _controllers, _selection
 from ansible_collections.clusterkit.storage.plugins.module_utils._api_answers import ApiError, path_of
 from ansible_collections.clusterkit.storage.plugins.module_utils._server_map import ServerMap
-from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import Volume, seconds_since
+from ansible_collections.clusterkit.storage.plugins.module_utils._times import seconds_since
+from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import Volume
 
 if TYPE_CHECKING:
     from ansible_collections.clusterkit.storage.plugins.module_utils._api import Api

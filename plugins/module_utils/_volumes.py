@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import datetime
 import functools
 import operator
 import sys
@@ -182,16 +181,6 @@ _PLAIN = (
 )  # fmt: skip
 _NO_CSI: Mapping[str, Any] = {}
 _values = operator.itemgetter(*_PLAIN, "annotations", "labels")
-
-
-def seconds_since(timestamp: str | None, now: float) -> float | None:
-    """Age of a time of the API (RFC 3339); None if there is none."""
-    if not timestamp:
-        return None
-    try:
-        return now - datetime.datetime.fromisoformat(timestamp.replace("Z", "+00:00")).timestamp()
-    except ValueError:
-        return None
 
 
 def counts(volumes: Iterable[Volume]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.clusterkit.storage.plugins.module_utils import _inputs, _shares
+from ansible_collections.clusterkit.storage.plugins.module_utils._paths import covers
 from ansible_collections.clusterkit.storage.plugins.module_utils._report import Report
 from ansible_collections.clusterkit.storage.tests.inputs import (
     NOTHING_LIVE,
@@ -252,11 +253,11 @@ def test_every_use_gets_a_directory_and_exactly_one_way_to_it(
     assert len(paths) == len(set(paths)) and {f"/{one}" for one in used} <= set(paths)
     added = [one["path"] for one in done.exports[len(exports) :]]
     for one in used:
-        assert any(_shares.covers(export["path"], f"/{one}") for export in done.exports)
+        assert any(covers(export["path"], f"/{one}") for export in done.exports)
     for path in added:
         others = [export["path"] for export in done.exports if export["path"] != path]
         assert path in {f"/{one}" for one in used}
-        assert not any(_shares.covers(other, path) for other in others), "no export below one that covers it"
+        assert not any(covers(other, path) for other in others), "no export below one that covers it"
 
 
 def test_the_example_inventory_is_right() -> None:

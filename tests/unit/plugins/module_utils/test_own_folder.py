@@ -24,11 +24,11 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._own_folder imp
     Owner,
     Places,
     intent_name,
-    seconds_of,
     timestamp,
     uid_problem,
 )
 from ansible_collections.clusterkit.storage.plugins.module_utils._share_base import Share, exported_paths, find_share
+from ansible_collections.clusterkit.storage.plugins.module_utils._times import seconds_of
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -6,8 +6,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.clusterkit.storage.plugins.module_utils._selection import Selection, by_name, duration
-from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import Volume, seconds_since
+from ansible_collections.clusterkit.storage.plugins.module_utils._selection import Selection, by_name
+from ansible_collections.clusterkit.storage.plugins.module_utils._times import duration, seconds_since
+from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import Volume
 
 NOW = seconds_since("2026-02-01T00:00:00Z", 0.0)
 DAY = 86400

@@ -15,12 +15,12 @@ import pytest
 from ansible_collections.clusterkit.storage.plugins.module_utils import (
     _mounts,
     _own_folder,
-    _volume_dirs_conduct,
     _volume_dirs_quarantine,
     _volume_dirs_run,
 )
 from ansible_collections.clusterkit.storage.plugins.module_utils._own_files import FolderError
 from ansible_collections.clusterkit.storage.plugins.module_utils._own_folder import Places
+from ansible_collections.clusterkit.storage.plugins.module_utils._times import days
 from ansible_collections.clusterkit.storage.plugins.module_utils._volume_dirs import read_request
 from ansible_collections.clusterkit.storage.tests.server_disk import (
     CLUSTER,
@@ -614,8 +614,8 @@ def test_content_that_cannot_be_moved(ready: World, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_day_in_words() -> None:
-    assert _volume_dirs_conduct.days(3600) == "1.0 hours"
-    assert _volume_dirs_conduct.days(86400 * 2.5) == "2.5 days"
+    assert days(3600) == "1.0 hours"
+    assert days(86400 * 2.5) == "2.5 days"
 
 
 # The same refusals on real mounts, with everything around hashed: tests/server_dirs/test_hostile.py.
