@@ -241,7 +241,7 @@ def test_check_mode_copies_nothing_and_says_what_it_would(world: World) -> None:
 
 
 def test_progress_of_a_long_copy_can_be_watched(world: World) -> None:
-    for number in range(4):
+    for number in range(7):
         (world.volume / f"f{number}").write_bytes(os.urandom(4 << 20))
     world.good(bandwidth=4096, progress_interval=1)
     lines = Path(world.settings.progress_file).read_text().splitlines()
