@@ -313,7 +313,7 @@ class Api:
                 fault = f"{response.status} {message_of(response.data)}"
                 wait = retry_after(response)
             # Full jitter: writers that were turned away together do not come back together.
-            wait = wait if wait is not None else pause * (0.5 + random.random() / 2)  # noqa: S311 (no secret)
+            wait = wait if wait is not None else pause * (0.5 + random.random() / 2)  # noqa: S311 - it spreads requests in time, no secret
             pause = min(pause * 2, _LONGEST_PAUSE)
             limit = self._patience.retry if self._answered else min(_FIRST_CONTACT, self._patience.retry)
             if self._given_up or time.monotonic() + wait > began + limit:

@@ -101,4 +101,4 @@ def is_certificate_error(error: BaseException | None) -> bool:
 
 def wait_at_random(longest: float) -> None:
     """Wait for up to `longest` seconds: writers that met each other do not come back together."""
-    time.sleep(longest * random.random())  # noqa: S311 (no secret)
+    time.sleep(longest * random.random())  # noqa: S311 - it spreads writers in time, nothing secret hangs on it
