@@ -344,7 +344,9 @@ class Lab:
                 "lab_address": guest.machine.address,
             }
         kubeconfig = str(self.control_plane.kubeconfig)
-        return yaml.safe_dump({"all": {"vars": {"storage_kubeconfig": kubeconfig}, "children": groups}})
+        # Emulated machines on a busy computer may need minutes for the start of a pod.
+        patience = {"k8s_storage_timeout": 900, "verify_timeout": 900}
+        return yaml.safe_dump({"all": {"vars": {"storage_kubeconfig": kubeconfig, **patience}, "children": groups}})
 
     def status(self) -> str:
         if not (self._run / PLAN).exists():
