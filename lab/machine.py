@@ -35,7 +35,7 @@ def accelerator() -> str:
     return "tcg,tb-size=1024"
 
 
-# What an emulated processor is better without: each page walk, entry to the kernel and copy from a process gets cheaper.
+# Without what makes each page walk, entry to the kernel and copy from a process dearer to emulate.
 EMULATED = "max,la57=off,smap=off,smep=off,umip=off,pku=off"
 # Emulation translates code again where it meets it at another address, so with random addresses each start of a program
 # costs twice as much; the other words leave out work that hardens a kernel. Together they halve what a boot and what
