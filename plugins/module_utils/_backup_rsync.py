@@ -32,6 +32,7 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._backup_rsync_r
     Unread,
     count,
     lines_of,
+    may_have_attributes,
 )
 from ansible_collections.clusterkit.storage.plugins.module_utils._backup_rsync_store import (
     DATA,
@@ -54,7 +55,8 @@ _MOST_LINK_DESTS = 15  # rsync takes 20
 # Everything that a file is; owners as numbers, since the names of clients are not those of this host. One file system.
 # Times are compared to the nanosecond: a file that changes twice in a second changes twice. Not --inplace: with -S each
 # file is truncated twice more, which takes longer on XFS and ext4 than a name of its own for the time of the copy.
-_ARCHIVE = ["-aHAXS", "--numeric-ids", "--one-file-system", "--modify-window=-1"]
+_ARCHIVE = ["-aHS", "--numeric-ids", "--one-file-system", "--modify-window=-1"]
+_ATTRIBUTES = ["-AX"]
 _OUTPUT = ["--checksum-choice=md5", "-ii", f"--out-format={_backup_files.OUT_FORMAT}"]
 _PARTLY = (23, 24)  # some files could not be read; some vanished
 _VANISHED = re.compile(r"^file has vanished: ", re.MULTILINE)
@@ -108,8 +110,20 @@ class Rsync(Store):
         (partial / DATA).mkdir(mode=0o700, parents=True)
         partial.chmod(0o700)
         started = time.time()
+        # rsync asks for the ACLs and attributes of each file. Where nothing has any, neither before nor after the copy,
+        # and nothing comes from the folder that the copy is made in, a first copy is as good without, and quicker.
+        plain = not bases and not os.listxattr(partial / DATA) and not may_have_attributes(source)
         try:
-            result = self._copy(source, progress, partial / DATA, bases, dry=False, lock=lock, careful=careful)
+            result = self._copy(
+                source,
+                progress,
+                partial / DATA,
+                bases,
+                dry=False,
+                lock=lock,
+                careful=careful,
+                attributes=not plain,
+            )
         except Unread:
             return self._make(volume, source, progress, folder, lock, careful=True)
         except (BackupError, OSError) as error:  # of rsync, or of the list beside it
@@ -118,6 +132,8 @@ class Rsync(Store):
                 for each in (partial, *resumed):
                     remove(each)
             raise
+        if plain and may_have_attributes(source):
+            return self._make(volume, source, progress, folder, lock, careful=careful)
         self._finish(volume, partial, result, started, source)
         generation = self.publish(folder, partial, started, complete=result.complete)
         for old in resumed:
@@ -136,6 +152,7 @@ class Rsync(Store):
         dry: bool,
         lock: int | None = None,
         careful: bool = False,
+        attributes: bool = True,
     ) -> Result:
         """C(careful): go on with the others when a file cannot be read; raises Unread otherwise."""
         state = Progress(time.monotonic(), **self._totals(bases))
@@ -149,7 +166,7 @@ class Rsync(Store):
             progress(state)
 
         result = Result()
-        argv = ["rsync", *_ARCHIVE, *_OUTPUT, f"--exclude=/{OWN}/"]
+        argv = ["rsync", *_ARCHIVE, *(_ATTRIBUTES if attributes else []), *_OUTPUT, f"--exclude=/{OWN}/"]
         argv += ["--checksum"] if self.settings.checksum else []
         argv += ["--dry-run"] if dry else []
         # rsync (3.5.0) waits for itself for ever when a file with several names cannot be read to its end, unless it
@@ -251,7 +268,7 @@ class Rsync(Store):
         def text(lines: bytes) -> None:
             state.files += lines.count(b"\n")
 
-        argv = ["rsync", *_ARCHIVE, "--out-format=%i", *self._limit()]
+        argv = ["rsync", *_ARCHIVE, *_ATTRIBUTES, "--out-format=%i", *self._limit()]
         with contextlib.ExitStack() as stack:
             names = subprocess.DEVNULL
             if paths:

@@ -16,6 +16,7 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._backup import 
 from ansible_collections.clusterkit.storage.plugins.module_utils._backup_files import KnownDigests
 from ansible_collections.clusterkit.storage.plugins.module_utils._backup_settings import Result
 
+_MOST_LOOKED_AT = 1_000_000  # more may not stay in memory until rsync reads them too
 _COUNTED = {kind.encode(): name for kind, name in _backup_files.COUNTED.items()}
 
 
@@ -101,6 +102,35 @@ class Record:
         if key not in self._of_inode:
             self._of_inode[key] = _backup_files.digest_of(path).encode()
         return self._of_inode[key]
+
+
+def may_have_attributes(source: int) -> bool:
+    """Whether anything below an open directory has an ACL or another extended attribute, as far as can be told.
+
+    llistxattr(2) names ACLs too, as system.posix_acl_access and system.posix_acl_default. True as well where something
+    cannot be read, and where there are too many files to look at each.
+    """
+
+    def refused(error: OSError) -> None:
+        raise error
+
+    number = 0
+    try:
+        if os.listxattr(source):
+            return True
+        for _path, folders, files, descriptor in os.fwalk(".", dir_fd=source, onerror=refused):
+            number += len(folders) + len(files)
+            if number > _MOST_LOOKED_AT:
+                return True
+            # llistxattr takes no name relative to a directory.
+            here = f"/proc/self/fd/{descriptor}/"
+            for name in (*folders, *files):
+                with contextlib.suppress(FileNotFoundError):  # vanished meanwhile
+                    if os.listxattr(here + name, follow_symlinks=False):
+                        return True
+    except OSError:
+        return True
+    return False
 
 
 def count(source: int, state: Progress) -> None:

@@ -8,11 +8,13 @@ import os
 import shutil
 import stat
 import subprocess
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from .trees import difference, odd_tree, picture
+from .trees import acl, difference, odd_tree, picture
 from .world import UID, World, disk, names
 
 
@@ -184,6 +186,44 @@ def test_single_paths(world: World) -> None:
     assert os.getxattr(world.volume / "odd", "system.posix_acl_default")
     assert (world.volume / "d1/e1").is_dir() and (world.volume / "d1/moved").is_dir()
     assert names(Path(result["quarantined"]) / "data") == ["d2"]
+
+
+def copy_of(world: World, name: str) -> Path:
+    (found,) = (world.backup / "repository").glob(f"web/*/2*/data/{name}")
+    return found
+
+
+def test_the_first_acl_that_comes_during_the_first_copy(rsync_world: World) -> None:
+    """A volume in which nothing has any is copied without a look at each file's."""
+    world = rsync_world
+    (world.volume / "a").write_text("a")
+    (world.volume / "z").write_bytes(os.urandom(8 << 20))
+    came = threading.Event()
+
+    def set_when_copied() -> None:
+        while not list(world.backup.glob("repository/web/*/*/data/a")):
+            time.sleep(0.01)
+        os.setxattr(world.volume / "a", "system.posix_acl_access", acl(1000))
+        came.set()
+
+    thread = threading.Thread(target=set_when_copied)
+    thread.start()
+    before = time.monotonic()
+    made = world.good(bandwidth=4096)
+    assert came.is_set() and time.monotonic() - before > 1.5
+    thread.join()
+    assert (made["files"], made["complete"]) == (2, True)
+    assert os.getxattr(copy_of(world, "a"), "system.posix_acl_access") == acl(1000)
+    assert not world.verify().problems
+    assert names(copy_of(world, "a").parents[2]) == [".lock", copy_of(world, "a").parents[1].name, "latest"]
+
+
+def test_rights_of_the_backup_folder_do_not_come_into_generations(rsync_world: World) -> None:
+    world = rsync_world
+    (world.volume / "a").write_text("a")
+    os.setxattr(world.backup, "system.posix_acl_default", acl(1000))
+    world.good()
+    assert os.listxattr(copy_of(world, "a")) == os.listxattr(copy_of(world, "a").parent) == []
 
 
 def test_volume_without_a_claim_and_objects(world: World) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
@@ -10,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.clusterkit.storage.plugins.module_utils import _backup_files
+from ansible_collections.clusterkit.storage.plugins.module_utils import _backup_files, _backup_rsync_record
 from ansible_collections.clusterkit.storage.plugins.module_utils._backup import Progress
 from ansible_collections.clusterkit.storage.plugins.module_utils._backup_files import Entry, KnownDigests
-from ansible_collections.clusterkit.storage.plugins.module_utils._backup_rsync_record import Record
+from ansible_collections.clusterkit.storage.plugins.module_utils._backup_rsync_record import (
+    Record,
+    may_have_attributes,
+)
 from ansible_collections.clusterkit.storage.plugins.module_utils._backup_settings import Result
 from hypothesis import given
 from hypothesis import strategies as st
@@ -66,6 +70,36 @@ def test_what_could_not_be_read_is_neither_listed_nor_left(tmp_path: Path) -> No
     assert tmp_path.stat().st_mtime == 1
     assert (result.counts["files"], result.copied_bytes) == (1, 3)
     assert [_backup_files.read_line(line).path for line in sink.getvalue().splitlines()] == [b"read-later"]
+
+
+@pytest.mark.parametrize("where", ["", "folder", "folder/file"])
+def test_one_attribute_is_enough(where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/file").touch()
+    (tmp_path / "folder/link").symlink_to(tmp_path)
+    top = os.open(tmp_path, os.O_RDONLY)
+    try:
+        assert not may_have_attributes(top)
+        monkeypatch.setattr(_backup_rsync_record, "_MOST_LOOKED_AT", 2)
+        assert may_have_attributes(top)
+        monkeypatch.undo()
+        os.setxattr(tmp_path / where, "user.note", b"x")
+        assert may_have_attributes(top)
+    finally:
+        os.close(top)
+
+
+def test_what_cannot_be_listed_may_have_attributes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_arguments: object, **_options: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    top = os.open(tmp_path, os.O_RDONLY)
+    try:
+        assert not may_have_attributes(top)
+        monkeypatch.setattr(os, "scandir", refused)
+        assert may_have_attributes(top)
+    finally:
+        os.close(top)
 
 
 @given(st.binary(min_size=1, max_size=60))
