@@ -130,7 +130,8 @@ class Server:
         }
         running = subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE, text=True)
         try:
-            came = self.guest.ssh(f"timeout 90 sh -c 'until {moment}; do sleep 0.01; done' && echo yes || echo no")
+            wait = f"timeout 600 sh -c 'until {moment}; do sleep 0.01; done' && echo yes || echo no"
+            came = self.guest.ssh(wait, timeout=660)
             self.guest.reset()
             assert came.strip() == "yes" and running.poll() is None, running.communicate(timeout=10)
         finally:
