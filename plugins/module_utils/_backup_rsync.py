@@ -112,7 +112,11 @@ class Rsync(Store):
         started = time.time()
         # rsync asks for the ACLs and attributes of each file. Where nothing has any, neither before nor after the copy,
         # and nothing comes from the folder that the copy is made in, a first copy is as good without, and quicker.
-        plain = not bases and not os.listxattr(partial / DATA) and not may_have_attributes(source)
+        data = os.open(partial / DATA, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            plain = not bases and not may_have_attributes(data) and not may_have_attributes(source)
+        finally:
+            os.close(data)
         try:
             result = self._copy(
                 source,
