@@ -344,8 +344,8 @@ class Lab:
                 "lab_address": guest.machine.address,
             }
         kubeconfig = str(self.control_plane.kubeconfig)
-        # Emulated machines on a busy computer may need minutes for the start of a pod.
-        patience = {"k8s_storage_timeout": 900, "verify_timeout": 900}
+        # Emulated machines on a busy computer may need minutes for the start of a pod, and half a minute for a mount.
+        patience = {"k8s_storage_timeout": 900, "verify_timeout": 900, "nfs_client_mount_timeout": 300}
         return yaml.safe_dump({"all": {"vars": {"storage_kubeconfig": kubeconfig, **patience}, "children": groups}})
 
     def status(self) -> str:

@@ -26,8 +26,11 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._process import
 PARALLEL = 8
 # In the try's own namespace the export is mounted over one of these; the host itself keeps seeing the directory.
 _PLACES = ("/mnt", "/media", "/srv", "/opt", "/home", "/var/lib")
-# A server that is gone is given up after about 15 s; nothing is shared with mounts that others use.
-_PROBE_OPTIONS = ("soft", "timeo=50", "retrans=1", "retry=0", "nosharecache")
+# Nothing is shared with mounts that others use. With `soft` and one repetition a server that is gone is given up after
+# about three times `timeo` (nfs(5): tenths of a second), which is set to a sixth of the deadline: the kernel gives up,
+# and says why, well before the try is killed.
+_PROBE_OPTIONS = ("soft", "retrans=1", "retry=0", "nosharecache")
+_TIMEO_OF_DEADLINE = 10 / 6
 _REPLACED = frozenset({"recovery", "softreval", "timeo", "retrans", "retry", "sharecache"})
 
 # Runs in the try's namespace: file name (empty: only list the directory), then the mount command. Imports nothing that
@@ -128,14 +131,17 @@ def read_input(targets: Sequence[Mapping[str, Any]]) -> tuple[list[Target], list
     return result, problems
 
 
-def mount_options(target: Target) -> list[str]:
-    """Return the target's options, changed so that a dead server is given up and no live mount is shared."""
+def mount_options(target: Target, timeout: float) -> list[str]:
+    """Return the target's options, changed so that a dead server is given up within `timeout` (seconds) and no live
+    mount is shared.
+    """
     options = [
         option
         for option in _mount_options.for_a_mount_now(target.options)
         if not set(_mount_options.what_they_mean([option])) & _REPLACED
     ]
-    return [*options, *_PROBE_OPTIONS, *(["ro"] if target.read_only else [])]
+    timeo = f"timeo={max(1, round(timeout * _TIMEO_OF_DEADLINE))}"
+    return [*options, *_PROBE_OPTIONS, timeo, *(["ro"] if target.read_only else [])]
 
 
 def place_to_mount(table: MountTable) -> str:
@@ -159,7 +165,7 @@ def probe_all(targets: Sequence[Target], timeout: float) -> list[dict[str, Any]]
 
 def probe(target: Target, place: str, timeout: float) -> dict[str, Any]:
     """Try one target."""
-    argv = ["mount", "-t", "nfs", "-o", ",".join(mount_options(target)), target.source, place]
+    argv = ["mount", "-t", "nfs", "-o", ",".join(mount_options(target, timeout)), target.source, place]
     started = time.monotonic()
     finished = run(child_command(argv, read_only=target.read_only), timeout=timeout, env={"PATH": SEARCH_PATH})
     problem = _problem(finished, target, timeout)

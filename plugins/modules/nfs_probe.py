@@ -51,9 +51,9 @@ options:
         default: false
   timeout:
     description:
-      - Seconds that one try may take.
+      - Seconds that one try may take. The kernel waits half as long for an answer of the server.
     type: float
-    default: 30
+    default: 60
 extends_documentation_fragment:
   - clusterkit.storage.attributes
   - clusterkit.storage.attributes.host
@@ -137,7 +137,7 @@ ARGUMENTS = {
             "read_only": {"type": "bool", "default": False},
         },
     },
-    "timeout": {"type": "float", "default": 30},
+    "timeout": {"type": "float", "default": 60},
 }
 
 

@@ -490,7 +490,11 @@ def test_a_play_limited_to_the_nodes_ends_while_the_server_is_frozen(frozen: Cal
     """site goes on to try the exports from the nodes: that fails, names the server, and ends in time."""
     frozen()
     began = time.monotonic()
-    run = play("clusterkit.storage.site", "--limit", "nfs_clients:localhost", timeout=600)
+    run = play(
+        "clusterkit.storage.site",
+        *("--limit", "nfs_clients:localhost", "-enfs_client_mount_timeout=60"),
+        timeout=600,
+    )
     seconds = time.monotonic() - began
     assert seconds < 240, seconds
     # Whether its address is still known decides which of them it is.

@@ -85,12 +85,19 @@ def test_a_try_that_is_killed_leaves_no_file(tmp_path: Path, step: str) -> None:
 
 def test_a_try_never_waits_like_a_hard_mount_and_shares_nothing() -> None:
     target = Target("nfs1", "/srv", ("hard", "timeo=600", "retrans=5", "bg", "retry=100", "nfsvers=4.1", "noresvport"))
-    assert _nfs_probe.mount_options(target) == [
+    assert _nfs_probe.mount_options(target, 30) == [
         "nfsvers=4.1",
         "noresvport",
-        *("soft", "timeo=50", "retrans=1", "retry=0", "nosharecache"),
+        *("soft", "retrans=1", "retry=0", "nosharecache", "timeo=50"),
     ]
-    assert _nfs_probe.mount_options(Target("nfs1", "/srv", read_only=True))[-1] == "ro"
+    assert _nfs_probe.mount_options(Target("nfs1", "/srv", read_only=True), 30)[-1] == "ro"
+
+
+@pytest.mark.parametrize(("deadline", "timeo"), [(0.1, 1), (30, 50), (60, 100), (300, 500)])
+def test_a_try_waits_for_a_slow_server_as_its_deadline_allows(deadline: float, timeo: int) -> None:
+    """A server under load may need longer than any fixed time; the kernel gives up before the deadline all the same."""
+    options = _nfs_probe.mount_options(Target("nfs1", "/srv"), deadline)
+    assert f"timeo={timeo}" in options
 
 
 def test_the_place_to_mount_is_never_on_a_server() -> None:
