@@ -32,25 +32,63 @@ for number in $(seq {VOLUMES}); do
 done
 sync
 """
-# Of each directory where it lies, its inode, and what is in it.
+# Of each directory its name, where it lies, its identity, and a checksum of what is in it. What is being purged may
+# have lost its name already. One process: in emulation each start of a program costs time.
 LOOK = f"""
-for place in {SHARE}/cut-* {OWN}/trash/*/data; do
-  [ -d "$place" ] || continue
-  echo "$place $(stat -c '%d %i' "$place") $(cd "$place"; cat file) \
-    $(cd "$place"; find . -type f -exec sha256sum {{}} + | sort | cat - <(readlink link) | sha256sum)"
-done
+import glob, hashlib, json, os
+
+def content(place):
+    found = []
+    for folder, folders, files in os.walk(place):
+        for name in folders + files:
+            path = os.path.join(folder, name)
+            if os.path.islink(path):
+                said = os.readlink(path)
+            elif os.path.isdir(path):
+                said = ""
+            else:
+                said = hashlib.sha256(open(path, "rb").read()).hexdigest()
+            found.append([os.path.relpath(path, place), said])
+    return hashlib.sha256(json.dumps(sorted(found)).encode()).hexdigest()
+
+found = []
+for place in glob.glob("{SHARE}/cut-*") + glob.glob("{OWN}/trash/*/data"):
+    try:
+        name = open(place + "/file").read().strip()
+    except FileNotFoundError:
+        if os.path.exists(os.path.join(os.path.dirname(place), "purging.json")):
+            continue
+        raise
+    status = os.stat(place)
+    found.append([name, place, dict(device=status.st_dev, inode=status.st_ino), content(place)])
+print(json.dumps(found))
 """
 TOLD = f"""
-cd {OWN}
-for file in intents/*.json trash/*/*.json; do
-  [ -s $file ] && printf '%s ' $file && tr -d '\\n' < $file && echo
-done
-true
+import glob, json, os
+
+os.chdir("{OWN}")
+found = sorted(glob.glob("intents/*.json") + glob.glob("trash/*/*.json"))
+print(json.dumps(dict((path, json.load(open(path))) for path in found if os.path.getsize(path))))
 """
 # All that must stay as it is.
 AROUND = """
 cd /nfs
 find . -path ./.clusterkit -prune -o -path './k8s/dpv/cut-*' -prune -o -type f -exec sha256sum {} + | sort
+"""
+# Until so many lie in quarantine. Each loop is cheap, so that the run it waits for is not slowed down.
+WAIT = f"""
+import os, time
+
+def wait(reached):
+    end = time.monotonic() + 600
+    while time.monotonic() < end:
+        if reached(len(os.listdir("{OWN}/trash"))):
+            print("yes")
+            break
+        time.sleep(0.01)
+    else:
+        print("no")
+
 """
 # Connections of their own, which end with the run.
 ALONE = "-o ControlMaster=no -o ControlPath=none"
@@ -68,16 +106,15 @@ class Server:
     def places(self) -> dict[str, tuple[str, dict[str, int], str]]:
         """By volume: its place, its identity and the checksum of its content. Nothing is in two places."""
         found: dict[str, tuple[str, dict[str, int], str]] = {}
-        for line in self.guest.ssh(LOOK).splitlines():
-            place, device, inode, number, digest, _dash = line.split()
+        for number, place, identity, digest in json.loads(self.guest.ssh("python3 -", stdin=LOOK.encode())):
             assert number not in found, f"{number} is in {place} and in {found[number][0]}"
-            found[number] = (place, {"device": int(device), "inode": int(inode)}, digest)
+            found[number] = (place, identity, digest)
         return found
 
     def told(self) -> dict[str, Any]:
         """Intents and manifests by their paths."""
-        lines = (line.partition(" ") for line in self.guest.ssh(TOLD).splitlines())
-        return {path: json.loads(text) for path, _space, text in lines}
+        told: dict[str, Any] = json.loads(self.guest.ssh("python3 -", stdin=TOLD.encode()))
+        return told
 
     def tasks(self, state: str) -> list[dict[str, Any]]:
         places = self.places()
@@ -119,7 +156,7 @@ class Server:
         return path
 
     def cut(self, state: str, moment: str) -> None:
-        """Cut the power while it runs, as soon as a condition holds on the server."""
+        """Cut the power while it runs, as soon as the moment has come on the server."""
         boot = self.guest.ssh("cat /proc/sys/kernel/random/boot_id")
         argv = [str(ROOT / ".work/venv/bin/ansible-playbook"), str(self.playbook(state)), "-i", str(INVENTORY)]
         environment = {
@@ -130,8 +167,7 @@ class Server:
         }
         running = subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE, text=True)
         try:
-            wait = f"timeout 600 sh -c 'until {moment}; do sleep 0.01; done' && echo yes || echo no"
-            came = self.guest.ssh(wait, timeout=660)
+            came = self.guest.ssh("python3 -", stdin=(WAIT + moment).encode(), timeout=660)
             self.guest.reset()
             assert came.strip() == "yes" and running.poll() is None, running.communicate(timeout=10)
         finally:
@@ -169,11 +205,8 @@ def family(process: int) -> list[int]:
 
 
 def moment(state: str, count: int) -> str:
-    """A condition of the shell: so many are done."""
-    waiting = f'"$(ls {OWN}/trash | wc -l)"'
-    if state == "quarantined":
-        return f"[ {waiting} -gt {count} ]"
-    return f"[ {waiting} -lt {VOLUMES - count} ]"
+    """The last line of WAIT: so many are done."""
+    return f"wait(lambda waiting: waiting {f'> {count}' if state == 'quarantined' else f'< {VOLUMES - count}'})"
 
 
 @pytest.fixture
