@@ -35,8 +35,9 @@ def accelerator() -> str:
     return "tcg,tb-size=1024"
 
 
-# Without what makes each page walk, entry to the kernel and copy from a process dearer to emulate.
-EMULATED = "max,la57=off,smap=off,smep=off,umip=off,pku=off"
+# Without what makes each page walk, entry to the kernel and copy from a process dearer to emulate. With erms and fsrm
+# memory would be copied and cleared by `rep movsb` and `rep stosb`, which emulation does byte by byte.
+EMULATED = "max,la57=off,smap=off,smep=off,umip=off,pku=off,erms=off,fsrm=off"
 # Emulation translates code again where it meets it at another address, so with random addresses each start of a program
 # costs twice as much; the other words leave out work that hardens a kernel. Together they halve what a boot and what
 # the installation of a package cost.

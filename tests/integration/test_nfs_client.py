@@ -90,21 +90,34 @@ class Client:
         export = self.exports[NAMES.index(name)]
         self.node.ssh(f"mkdir -p {path} && mount -t nfs -o {options} {SERVER}:{export} {path}")
 
+    def at(self, name: str) -> str:
+        """Another mount point of this test."""
+        return f"{self.path}-{name}" if name else self.path
+
+    def live_at(self, name: str) -> list[str]:
+        """What is mounted at a mount point, the lowest first."""
+        return self.node.ssh(
+            f"awk '$5 == \"{self.at(name)}\"' /proc/self/mountinfo | sed 's/.* - //' | cut -d' ' -f2"
+        ).split()
+
+    def live_options_at(self, name: str) -> set[str]:
+        lines = self.node.ssh(f"awk '$5 == \"{self.at(name)}\"' /proc/self/mountinfo | tail -1").split()
+        return {*lines[5].split(","), *lines[-1].split(",")}
+
+    def fstab_at(self, name: str) -> list[str]:
+        return self.node.ssh(f"grep ' {self.at(name)} ' /etc/fstab; true").splitlines()
+
     @property
     def live(self) -> list[str]:
-        """What is mounted at the path, the lowest first."""
-        return self.node.ssh(
-            f"awk '$5 == \"{self.path}\"' /proc/self/mountinfo | sed 's/.* - //' | cut -d' ' -f2"
-        ).split()
+        return self.live_at("")
 
     @property
     def live_options(self) -> set[str]:
-        lines = self.node.ssh(f"awk '$5 == \"{self.path}\"' /proc/self/mountinfo | tail -1").split()
-        return {*lines[5].split(","), *lines[-1].split(",")}
+        return self.live_options_at("")
 
     @property
     def fstab(self) -> list[str]:
-        return self.node.ssh(f"grep ' {self.path} ' /etc/fstab; true").splitlines()
+        return self.fstab_at("")
 
     def export(self, name: str) -> str:
         return f"{SERVER}:{self.exports[NAMES.index(name)]}"
@@ -140,46 +153,39 @@ def frozen(client: Client) -> Iterator[Callable[[], None]]:
 # What ansible.posix.mount was seen to get wrong -----------------------------------------------------
 
 
-def test_wrong_source_mounted_by_hand(client: Client) -> None:
-    """There: "ok", and the wrong export stays."""
-    assert client.apply(client.item("a"))["changed"]
-    client.node.ssh(f"umount {client.path}")
-    client.mount("b")
-    result = client.apply(client.item("a"))
-    assert not result["failed"], result
-    assert result["mounts"][0]["actions"] == [f"unmount {client.export('b')}", f"mount {client.export('a')}"]
-    assert client.live == [client.export("a")]
-    assert not client.apply(client.item("a"))["changed"]
+def test_what_others_mounted_is_put_right(client: Client) -> None:
+    """There, of all four: "ok" or "changed", and each stays as it is until the next boot."""
 
+    def wanted(source: str) -> list[dict[str, Any]]:
+        items = {
+            "source": client.item("a"),
+            "options": client.item("b", "rw,hard,rsize=8192"),
+            "over": client.item("c"),
+            "another": client.item(source),
+        }
+        return [{**one, "path": client.at(name)} for name, one in items.items()]
 
-def test_wrong_live_options(client: Client) -> None:
-    """There: "ok", and they stay."""
-    client.apply(client.item("a", "rw,hard,rsize=8192"))
-    client.node.ssh(f"umount {client.path}")
-    client.mount("a", "rw,soft,timeo=50")
-    result = client.apply(client.item("a", "rw,hard,rsize=8192"))
-    assert not result["failed"], result
-    assert {"hard", "rsize=8192", "timeo=600"} <= client.live_options
-    assert not client.apply(client.item("a", "rw,hard,rsize=8192"))["changed"]
+    assert client.apply(*wanted("d"))["changed"]
+    client.node.ssh(f"umount {client.at('source')} {client.at('options')}")
+    client.mount("e", path=client.at("source"))
+    client.mount("b", "rw,soft,timeo=50", path=client.at("options"))
+    client.node.ssh(f"mount -t tmpfs over {client.at('over')}")
 
+    result = client.apply(*wanted("f"))
+    source, _options, _over, _another = result["mounts"]
+    assert source["actions"] == [f"unmount {client.export('e')}", f"mount {client.export('a')}"]
+    assert client.live_at("source") == [client.export("a")]
+    assert {"hard", "rsize=8192", "timeo=600"} <= client.live_options_at("options")
+    assert client.live_at("another") == [client.export("f")]
+    assert client.fstab_at("another") == [f"{client.export('f')} {client.at('another')} nfs defaults 0 0"]
+    # The one that cannot be put right is named, and the others are all the same.
+    assert result["failed"] and "over (tmpfs) is mounted at" in result["msg"]
+    assert "hides what is below" in result["msg"]
+    assert client.live_at("over") == [client.export("c"), "over"], "what is not NFS is never unmounted"
 
-def test_something_mounted_over_it(client: Client) -> None:
-    """There: "ok", and the data is hidden."""
-    client.apply(client.item("a"))
-    client.node.ssh(f"mount -t tmpfs over {client.path}")
-    result = client.apply(client.item("a"))
-    assert "over (tmpfs) is mounted at" in result["msg"] and "hides what is below" in result["msg"]
-    assert client.live == [client.export("a"), "over"], "what is not NFS is never unmounted"
-    client.node.ssh(f"umount {client.path}")
-    assert not client.apply(client.item("a"))["changed"]
-
-
-def test_changed_source_that_stays(client: Client) -> None:
-    """There: "changed" with a new line in fstab, and the old export stays mounted until the next boot."""
-    client.apply(client.item("a"))
-    result = client.apply(client.item("b"))
-    assert not result["failed"] and client.live == [client.export("b")]
-    assert client.fstab == [f"{client.export('b')} {client.path} nfs defaults 0 0"]
+    client.node.ssh(f"umount {client.at('over')}")
+    again = client.apply(*wanted("f"))
+    assert not again["changed"] and not again["failed"], again
 
 
 @pytest.mark.long
