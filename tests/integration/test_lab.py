@@ -51,6 +51,7 @@ def test_frozen_machine_does_not_answer_and_a_thawed_one_does(lab: Any) -> None:
     assert clock_error(server) < 2
 
 
+@pytest.mark.long
 def test_power_cut_loses_what_was_not_written(restored: Any) -> None:
     server = restored.guest("server1")
     server.ssh("echo kept > /nfs/kept; sync; echo lost > /nfs/lost")

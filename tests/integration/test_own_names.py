@@ -13,8 +13,18 @@ import yaml
 from .conftest import Play, play
 
 
-@pytest.mark.parametrize("mode", ["--check", pytest.param("--diff", marks=pytest.mark.long)])
-def test_other_host_and_group_names(mode: str, own_inventory: Callable[..., Path], look: Callable[[], Any]) -> None:
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--check", "--tags=servers"],
+        pytest.param(["--check"], marks=pytest.mark.long),
+        pytest.param(["--diff"], marks=pytest.mark.long),
+    ],
+    ids=" ".join,
+)
+def test_other_host_and_group_names(
+    arguments: list[str], own_inventory: Callable[..., Path], look: Callable[[], Any]
+) -> None:
     def rename(hosts: dict[str, Any]) -> None:
         children = hosts["all"]["children"]
         servers, clients = children.pop("nfs_servers")["hosts"], children.pop("nfs_clients")["hosts"]
@@ -28,7 +38,7 @@ def test_other_host_and_group_names(mode: str, own_inventory: Callable[..., Path
         if (folder / "group_vars" / f"{old}.yml").exists():
             (folder / "group_vars" / f"{old}.yml").rename(folder / "group_vars" / f"{new}.yml")
     before = look()
-    run = play("clusterkit.storage.site", mode, inventory=folder)
+    run = play("clusterkit.storage.site", *arguments, inventory=folder)
     assert run.status == 0, run.output[-5000:]
     assert [run.recap(h)["changed"] for h in ("tank", "red", "blue", "localhost")] == [0, 0, 0, 0]
     assert look() == before

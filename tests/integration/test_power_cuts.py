@@ -75,14 +75,24 @@ AROUND = """
 cd /nfs
 find . -path ./.clusterkit -prune -o -path './k8s/dpv/cut-*' -prune -o -type f -exec sha256sum {} + | sort
 """
-# Until so many lie in quarantine. Each loop is cheap, so that the run it waits for is not slowed down.
+# Until so many lie in quarantine. Each loop is cheap, so that the run it waits for is not slowed down. What is written
+# then and not flushed must be lost: otherwise the power was not cut.
 WAIT = f"""
 import os, time
 
+def write(name):
+    with open("/root/" + name, "w") as stream:
+        stream.write(name)
+        if name == "kept":
+            stream.flush()
+            os.fsync(stream.fileno())
+
 def wait(reached):
+    write("kept")
     end = time.monotonic() + 600
     while time.monotonic() < end:
         if reached(len(os.listdir("{OWN}/trash"))):
+            write("lost")
             print("yes")
             break
         time.sleep(0.01)
@@ -157,7 +167,7 @@ class Server:
 
     def cut(self, state: str, moment: str) -> None:
         """Cut the power while it runs, as soon as the moment has come on the server."""
-        boot = self.guest.ssh("cat /proc/sys/kernel/random/boot_id")
+        boot = self.guest.ssh("rm -f /root/lost; sync; cat /proc/sys/kernel/random/boot_id")
         argv = [str(ROOT / ".work/venv/bin/ansible-playbook"), str(self.playbook(state)), "-i", str(INVENTORY)]
         environment = {
             **os.environ,
@@ -177,6 +187,7 @@ class Server:
             running.communicate()
         self.guest.wait_new_boot(boot)
         self.guest.set_clock()
+        assert self.guest.ssh("cat /root/kept; cat /root/lost 2>/dev/null || true") == "kept"
 
     def finish(self, state: str) -> None:
         done = play(self.playbook(state), ANSIBLE_SSH_ARGS=ALONE)
