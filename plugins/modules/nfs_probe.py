@@ -51,7 +51,7 @@ options:
         default: false
   timeout:
     description:
-      - Seconds that one try may take. The kernel waits half as long for an answer of the server.
+      - Seconds that one try may take. The kernel waits a third of that for an answer of the server.
     type: float
     default: 60
 extends_documentation_fragment:
