@@ -52,6 +52,8 @@ class Entry(NamedTuple):
 
 
 def unescaped(name: bytes) -> bytes:
+    if b"\\#" not in name:  # as in nearly all names
+        return name
     return _ESCAPED.sub(lambda found: bytes([int(found[1], 8) & 0xFF]), name)
 
 

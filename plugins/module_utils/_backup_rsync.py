@@ -28,11 +28,12 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._backup import 
 from ansible_collections.clusterkit.storage.plugins.module_utils._backup_files import KnownDigests
 from ansible_collections.clusterkit.storage.plugins.module_utils._backup_process import bytes_read, follow, gentle
 from ansible_collections.clusterkit.storage.plugins.module_utils._backup_rsync_record import (
+    Attributed,
     Record,
     Unread,
     count,
+    has_attributes,
     lines_of,
-    may_have_attributes,
 )
 from ansible_collections.clusterkit.storage.plugins.module_utils._backup_rsync_store import (
     DATA,
@@ -110,24 +111,19 @@ class Rsync(Store):
         (partial / DATA).mkdir(mode=0o700, parents=True)
         partial.chmod(0o700)
         started = time.time()
-        # rsync asks for the ACLs and attributes of each file. Where nothing has any, neither before nor after the copy,
-        # and nothing comes from the folder that the copy is made in, a first copy is as good without, and quicker.
+        # rsync asks for the ACLs and attributes of each file. Where nothing has any, and nothing comes from the folder
+        # that the copy is made in, a first copy is as good without, and quicker; each file copied is looked at.
         data = os.open(partial / DATA, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            plain = not bases and not may_have_attributes(data) and not may_have_attributes(source)
+            plain = not bases and not has_attributes(data) and not has_attributes(source)
         finally:
             os.close(data)
         try:
             result = self._copy(
-                source,
-                progress,
-                partial / DATA,
-                bases,
-                dry=False,
-                lock=lock,
-                careful=careful,
-                attributes=not plain,
+                source, progress, partial / DATA, bases, dry=False, lock=lock, careful=careful, plain=plain
             )
+        except Attributed:
+            return self._make(volume, source, progress, folder, lock, careful=careful)
         except Unread:
             return self._make(volume, source, progress, folder, lock, careful=True)
         except (BackupError, OSError) as error:  # of rsync, or of the list beside it
@@ -136,8 +132,6 @@ class Rsync(Store):
                 for each in (partial, *resumed):
                     remove(each)
             raise
-        if plain and may_have_attributes(source):
-            return self._make(volume, source, progress, folder, lock, careful=careful)
         self._finish(volume, partial, result, started, source)
         generation = self.publish(folder, partial, started, complete=result.complete)
         for old in resumed:
@@ -156,9 +150,12 @@ class Rsync(Store):
         dry: bool,
         lock: int | None = None,
         careful: bool = False,
-        attributes: bool = True,
+        plain: bool = False,
     ) -> Result:
-        """C(careful): go on with the others when a file cannot be read; raises Unread otherwise."""
+        """C(careful): go on with the others when a file cannot be read; raises Unread otherwise.
+
+        C(plain): without ACLs and attributes; raises Attributed when something has some.
+        """
         state = Progress(time.monotonic(), **self._totals(bases))
         counter: list[threading.Thread] = []
 
@@ -170,7 +167,7 @@ class Rsync(Store):
             progress(state)
 
         result = Result()
-        argv = ["rsync", *_ARCHIVE, *(_ATTRIBUTES if attributes else []), *_OUTPUT, f"--exclude=/{OWN}/"]
+        argv = ["rsync", *_ARCHIVE, *([] if plain else _ATTRIBUTES), *_OUTPUT, f"--exclude=/{OWN}/"]
         argv += ["--checksum"] if self.settings.checksum else []
         argv += ["--dry-run"] if dry else []
         # rsync (3.5.0) waits for itself for ever when a file with several names cannot be read to its end, unless it
@@ -182,7 +179,7 @@ class Rsync(Store):
         with contextlib.ExitStack() as stack:
             known = [KnownDigests(lines_of(stack, base / LIST)) for base in bases]
             sink = None if dry else stack.enter_context((target.parent / LIST).open("wb"))
-            record = Record(target, known, sink, result, state, careful=careful)
+            record = Record(target, known, sink, result, state, careful=careful, plain=source if plain else None)
             try:
                 ended = follow(
                     [*gentle(self.settings.nice, self.settings.ionice), *argv],

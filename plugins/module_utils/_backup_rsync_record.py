@@ -16,12 +16,15 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._backup import 
 from ansible_collections.clusterkit.storage.plugins.module_utils._backup_files import KnownDigests
 from ansible_collections.clusterkit.storage.plugins.module_utils._backup_settings import Result
 
-_MOST_LOOKED_AT = 1_000_000  # more may not stay in memory until rsync reads them too
 _COUNTED = {kind.encode(): name for kind, name in _backup_files.COUNTED.items()}
 
 
 class Unread(Exception):  # noqa: N818 - the copy is begun again, with care
     """A file could not be read to its end, or became shorter meanwhile."""
+
+
+class Attributed(Exception):  # noqa: N818 - the copy is begun again, with ACLs and attributes
+    """Something has an ACL or another extended attribute, as far as can be told."""
 
 
 class Record:
@@ -36,14 +39,20 @@ class Record:
         state: Progress,
         *,
         careful: bool,
+        plain: int | None = None,
     ) -> None:
-        """C(careful): a file that cannot be read is left out; otherwise Unread is raised."""
-        self._target = os.fsencode(target)
+        """C(careful): a file that cannot be read is left out; otherwise Unread is raised.
+
+        C(plain): the open source of a copy without attributes; Attributed is raised when anything copied has some.
+        """
+        self._target = os.fsencode(target) + b"/"
         self._known = known
         self._sink = sink
         self._result = result
         self._state = state
         self._careful = careful
+        # llistxattr(2) takes no name relative to a directory.
+        self._plain = None if plain is None else b"/proc/self/fd/%d/" % plain
         self._not_read: set[bytes] = set()
         self._of_inode: dict[tuple[int, int], bytes] = {}
 
@@ -60,6 +69,8 @@ class Record:
                 continue
             if self._not_read:
                 self._not_read.discard(self._path(rest))
+            if self._plain and has_attributes(self._path(rest, self._plain)):
+                raise Attributed
             result.counts[_COUNTED[kind]] += 1
             if kind == b"f":
                 result.bytes += int(size)
@@ -84,9 +95,8 @@ class Record:
                 os.unlink(path)  # noqa: PTH108 - names are bytes
                 os.utime(folder, ns=(was.st_atime_ns, was.st_mtime_ns))
 
-    def _path(self, rest: bytes) -> bytes:
-        name = rest.split(b"|", 5)[5]
-        return os.path.join(self._target, _backup_files.unescaped(name))  # noqa: PTH118 - names are bytes
+    def _path(self, rest: bytes, root: bytes | None = None) -> bytes:
+        return (root or self._target) + _backup_files.unescaped(rest.split(b"|", 5)[5])
 
     def _look_up(self, rest: bytes) -> bytes:
         for known in self._known:
@@ -104,33 +114,16 @@ class Record:
         return self._of_inode[key]
 
 
-def may_have_attributes(source: int) -> bool:
-    """Whether anything below an open directory has an ACL or another extended attribute, as far as can be told.
+def has_attributes(path: bytes | int) -> bool:
+    """Whether a file or an open directory has an ACL or another extended attribute; True when nobody can tell.
 
-    llistxattr(2) names ACLs too, as system.posix_acl_access and system.posix_acl_default. True as well where something
-    cannot be read, and where there are too many files to look at each.
+    llistxattr(2) names ACLs too, as system.posix_acl_access and system.posix_acl_default. What has vanished may have
+    had some, and may be in the copy.
     """
-
-    def refused(error: OSError) -> None:
-        raise error
-
-    number = 0
     try:
-        if os.listxattr(source):
-            return True
-        for _path, folders, files, descriptor in os.fwalk(".", dir_fd=source, onerror=refused):
-            number += len(folders) + len(files)
-            if number > _MOST_LOOKED_AT:
-                return True
-            # llistxattr takes no name relative to a directory.
-            here = f"/proc/self/fd/{descriptor}/"
-            for name in (*folders, *files):
-                with contextlib.suppress(FileNotFoundError):  # vanished meanwhile
-                    if os.listxattr(here + name, follow_symlinks=False):
-                        return True
+        return bool(os.listxattr(path) if isinstance(path, int) else os.listxattr(path, follow_symlinks=False))
     except OSError:
         return True
-    return False
 
 
 def count(source: int, state: Progress) -> None:

@@ -193,8 +193,22 @@ def copy_of(world: World, name: str) -> Path:
     return found
 
 
-def test_the_first_acl_that_comes_during_the_first_copy(rsync_world: World) -> None:
-    """A volume in which nothing has any is copied without a look at each file's."""
+def test_one_acl_is_found_during_the_first_copy(rsync_world: World) -> None:
+    """A volume in which nothing has any is copied without; with the first one that is met it begins again."""
+    world = rsync_world
+    for number in range(3000):
+        (world.volume / f"{number:04}").write_text(str(number))
+    (world.volume / "z").write_bytes(os.urandom(8 << 20))
+    os.setxattr(world.volume / "z", "system.posix_acl_access", acl(1000))
+    made = world.good()
+    assert (made["files"], made["complete"]) == (3001, True)
+    assert os.getxattr(copy_of(world, "z"), "system.posix_acl_access") == acl(1000)
+    assert not world.verify().problems
+    assert names(copy_of(world, "z").parents[2]) == [".lock", copy_of(world, "z").parents[1].name, "latest"]
+
+
+def test_the_first_acl_that_comes_after_its_file_was_copied_is_in_the_next_generation(rsync_world: World) -> None:
+    """As with rsync -AX, which lists a folder before it copies what is in it."""
     world = rsync_world
     (world.volume / "a").write_text("a")
     (world.volume / "z").write_bytes(os.urandom(8 << 20))
@@ -203,19 +217,21 @@ def test_the_first_acl_that_comes_during_the_first_copy(rsync_world: World) -> N
     def set_when_copied() -> None:
         while not list(world.backup.glob("repository/web/*/*/data/a")):
             time.sleep(0.01)
+        time.sleep(1)
         os.setxattr(world.volume / "a", "system.posix_acl_access", acl(1000))
         came.set()
 
     thread = threading.Thread(target=set_when_copied)
     thread.start()
     before = time.monotonic()
-    made = world.good(bandwidth=4096)
+    assert world.good(bandwidth=4096)["complete"]
     assert came.is_set() and time.monotonic() - before > 1.5
     thread.join()
-    assert (made["files"], made["complete"]) == (2, True)
-    assert os.getxattr(copy_of(world, "a"), "system.posix_acl_access") == acl(1000)
+    assert world.good()["complete"]
+    first, second = sorted((world.backup / "repository").glob("web/*/2*/data/a"))
+    assert os.listxattr(first) == []
+    assert os.getxattr(second, "system.posix_acl_access") == acl(1000)
     assert not world.verify().problems
-    assert names(copy_of(world, "a").parents[2]) == [".lock", copy_of(world, "a").parents[1].name, "latest"]
 
 
 def test_rights_of_the_backup_folder_do_not_come_into_generations(rsync_world: World) -> None:

@@ -179,6 +179,7 @@ def test_what_others_mounted_is_put_right(client: Client) -> None:
     assert client.live_at("another") == [client.export("f")]
     assert client.fstab_at("another") == [f"{client.export('f')} {client.at('another')} nfs defaults 0 0"]
     # The one that cannot be put right is named, and the others are all the same.
+    assert [one["failed"] for one in result["mounts"]] == [False, False, True, False]
     assert result["failed"] and "over (tmpfs) is mounted at" in result["msg"]
     assert "hides what is below" in result["msg"]
     assert client.live_at("over") == [client.export("c"), "over"], "what is not NFS is never unmounted"

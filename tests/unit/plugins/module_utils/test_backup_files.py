@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.clusterkit.storage.plugins.module_utils import _backup_files, _backup_rsync_record
+from ansible_collections.clusterkit.storage.plugins.module_utils import _backup_files
 from ansible_collections.clusterkit.storage.plugins.module_utils._backup import Progress
 from ansible_collections.clusterkit.storage.plugins.module_utils._backup_files import Entry, KnownDigests
 from ansible_collections.clusterkit.storage.plugins.module_utils._backup_rsync_record import (
+    Attributed,
     Record,
-    may_have_attributes,
+    has_attributes,
 )
 from ansible_collections.clusterkit.storage.plugins.module_utils._backup_settings import Result
 from hypothesis import given
@@ -72,32 +73,51 @@ def test_what_could_not_be_read_is_neither_listed_nor_left(tmp_path: Path) -> No
     assert [_backup_files.read_line(line).path for line in sink.getvalue().splitlines()] == [b"read-later"]
 
 
-@pytest.mark.parametrize("where", ["", "folder", "folder/file"])
-def test_one_attribute_is_enough(where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "folder/file").touch()
-    (tmp_path / "folder/link").symlink_to(tmp_path)
-    top = os.open(tmp_path, os.O_RDONLY)
+PLAIN = (
+    b"cd+++++++++||4096|2026/11/25-17:43:34|rwxr-xr-x|0|0|./",
+    b"cd+++++++++||4096|2026/11/25-17:43:34|rwxr-xr-x|0|0|folder/",
+    b">f+++++++++|900150983cd24fb0d6963f7d28e17f72|3|2026/11/25-17:43:34|rw-r--r--|0|0|folder/\\#303\\#244",
+    b"cL+++++++++||1|2026/11/25-17:43:34|rwxrwxrwx|0|0|folder/link",
+)
+
+
+@pytest.mark.parametrize("where", ["", "folder", "folder/ä", "vanished"])
+def test_one_attribute_is_enough(where: str, tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    for each in (source, target):
+        (each / "folder").mkdir(parents=True)
+        (each / "folder/ä").touch()
+        (each / "folder/link").symlink_to(tmp_path / "outside")
+    (tmp_path / "outside").touch()
+    os.setxattr(tmp_path / "outside", "user.note", b"x")  # links are not followed
+    top = os.open(source, os.O_RDONLY)
+    sink, result = io.BytesIO(), Result()
+    record = Record(target, [], sink, result, Progress(0), careful=False, plain=top)
     try:
-        assert not may_have_attributes(top)
-        monkeypatch.setattr(_backup_rsync_record, "_MOST_LOOKED_AT", 2)
-        assert may_have_attributes(top)
-        monkeypatch.undo()
-        os.setxattr(tmp_path / where, "user.note", b"x")
-        assert may_have_attributes(top)
+        record.text(b"".join(line + b"\n" for line in PLAIN))
+        assert len(sink.getvalue().splitlines()) == len(PLAIN)
+        if where == "vanished":  # nobody knows what it had
+            (source / "folder/ä").unlink()
+        else:
+            os.setxattr(source / where, "user.note", b"x")
+        with pytest.raises(Attributed):
+            record.text(b"".join(line + b"\n" for line in PLAIN))
     finally:
         os.close(top)
 
 
-def test_what_cannot_be_listed_may_have_attributes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(*_arguments: object, **_options: object) -> None:
-        raise OSError(errno.EIO, "Input/output error")
+def test_an_open_directory_may_have_attributes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_arguments: object, **_options: object) -> list[str]:
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
 
     top = os.open(tmp_path, os.O_RDONLY)
     try:
-        assert not may_have_attributes(top)
-        monkeypatch.setattr(os, "scandir", refused)
-        assert may_have_attributes(top)
+        assert not has_attributes(top)
+        os.setxattr(tmp_path, "user.note", b"x")
+        assert has_attributes(top)
+        os.removexattr(tmp_path, "user.note")
+        monkeypatch.setattr(os, "listxattr", refused)
+        assert has_attributes(top)
     finally:
         os.close(top)
 
