@@ -111,13 +111,11 @@ class Rsync(Store):
         (partial / DATA).mkdir(mode=0o700, parents=True)
         partial.chmod(0o700)
         started = time.time()
-        # rsync asks for the ACLs and attributes of each file. Where nothing has any, and nothing comes from the folder
-        # that the copy is made in, a first copy is as good without, and quicker; each file copied is looked at.
-        data = os.open(partial / DATA, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            plain = not bases and not has_attributes(data) and not has_attributes(source)
-        finally:
-            os.close(data)
+        # rsync asks for the ACLs and attributes of each file, here and in the generation before. Where nothing has any,
+        # and nothing comes from the folder that the copy is made in, a copy is as good without, and quicker; each file
+        # copied is looked at.
+        plain = not resumed and not any(self.may_have_attributes(base) for base in bases)
+        plain = plain and not has_attributes(os.fsencode(partial / DATA)) and not has_attributes(source)
         try:
             result = self._copy(
                 source, progress, partial / DATA, bases, dry=False, lock=lock, careful=careful, plain=plain
@@ -132,7 +130,7 @@ class Rsync(Store):
                 for each in (partial, *resumed):
                     remove(each)
             raise
-        self._finish(volume, partial, result, started, source)
+        self._finish(volume, partial, result, started, source, attributes=not plain)
         generation = self.publish(folder, partial, started, complete=result.complete)
         for old in resumed:
             remove(old)
@@ -211,7 +209,10 @@ class Rsync(Store):
             return {"total_files": sum(counts[name] for name in _backup_files.COUNTED.values())}
         return {}
 
-    def _finish(self, volume: Volume, partial: Path, result: Result, started: float, source: int) -> None:
+    def _finish(
+        self, volume: Volume, partial: Path, result: Result, started: float, source: int, *, attributes: bool
+    ) -> None:
+        """C(attributes): whether anything in it may have ACLs or other extended attributes."""
         digest = hashlib.sha256()
         with (partial / LIST).open("rb") as stream:
             while chunk := stream.read(_CHUNK):
@@ -232,6 +233,7 @@ class Rsync(Store):
             "problems": result.problems,
             "vanished": result.vanished,
             "counts": {**result.counts, "bytes": result.bytes},
+            "attributes": attributes,
             "digests": "md5",
             "list_sha256": digest.hexdigest(),
         })  # fmt: skip

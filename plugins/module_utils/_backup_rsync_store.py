@@ -123,6 +123,12 @@ class Store:
             raise BackupError(f"{place}/{MANIFEST} has schema {content.get('schema')!r}; expected {_backup.SCHEMA}")
         return content
 
+    def may_have_attributes(self, place: Path) -> bool:
+        """Whether anything in a generation may have ACLs or other extended attributes, by its manifest."""
+        with contextlib.suppress(BackupError):
+            return self.manifest(place).get("attributes") is not False
+        return True
+
     def objects(self, generation: Generation) -> dict[str, Any]:
         """Return the objects that can be created again, and the originals. Raises BackupError."""
         place = self.place(generation)

@@ -228,10 +228,26 @@ def test_the_first_acl_that_comes_after_its_file_was_copied_is_in_the_next_gener
     assert came.is_set() and time.monotonic() - before > 1.5
     thread.join()
     assert world.good()["complete"]
-    first, second = sorted((world.backup / "repository").glob("web/*/2*/data/a"))
-    assert os.listxattr(first) == []
-    assert os.getxattr(second, "system.posix_acl_access") == acl(1000)
+    first, second = sorted((world.backup / "repository").glob("web/*/2*"))
+    assert os.listxattr(first / "data/a") == []
+    assert os.getxattr(second / "data/a", "system.posix_acl_access") == acl(1000)
+    assert (first / "data/z").samefile(second / "data/z")
+    assert [json.loads((each / "manifest.json").read_text())["attributes"] for each in (first, second)] == [False, True]
+    assert names(first.parent) == [".lock", first.name, second.name, "latest"]
     assert not world.verify().problems
+
+
+def test_a_generation_whose_manifest_is_damaged_may_have_attributes(rsync_world: World) -> None:
+    world = rsync_world
+    (world.volume / "a").write_text("a")
+    world.good()
+    (manifest,) = (world.backup / "repository").glob("web/*/2*/manifest.json")
+    assert json.loads(manifest.read_text())["attributes"] is False
+    os.setxattr(copy_of(world, "a"), "user.note", b"of somebody")
+    manifest.write_text("")
+    world.good()
+    _first, second = sorted((world.backup / "repository").glob("web/*/2*/data/a"))
+    assert os.listxattr(second) == []
 
 
 def test_rights_of_the_backup_folder_do_not_come_into_generations(rsync_world: World) -> None:
