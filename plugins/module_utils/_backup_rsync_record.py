@@ -61,6 +61,8 @@ class Record:
         result = self._result
         list_lines = []
         told = _backup_files.told(text)
+        if self._plain and any(map(has_attributes, [self._path(one[3], self._plain) for one in told])):
+            raise Attributed
         for how, kind, digest, rest, size in told:
             if self._sink and digest == _backup_files.NOT_READ:  # in a dry run nothing is
                 if not self._careful:
@@ -69,8 +71,6 @@ class Record:
                 continue
             if self._not_read:
                 self._not_read.discard(self._path(rest))
-            if self._plain and has_attributes(self._path(rest, self._plain)):
-                raise Attributed
             result.counts[_COUNTED[kind]] += 1
             if kind == b"f":
                 result.bytes += int(size)
