@@ -28,9 +28,9 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._backup import 
 from ansible_collections.clusterkit.storage.plugins.module_utils._backup_files import KnownDigests
 from ansible_collections.clusterkit.storage.plugins.module_utils._backup_process import bytes_read, follow, gentle
 from ansible_collections.clusterkit.storage.plugins.module_utils._backup_rsync_record import (
-    Attributed,
+    AttributesFoundError,
     Record,
-    Unread,
+    UnreadError,
     count,
     has_attributes,
     lines_of,
@@ -120,9 +120,9 @@ class Rsync(Store):
             result = self._copy(
                 source, progress, partial / DATA, bases, dry=False, lock=lock, careful=careful, plain=plain
             )
-        except Attributed:
+        except AttributesFoundError:
             return self._make(volume, source, progress, folder, lock, careful=careful)
-        except Unread:
+        except UnreadError:
             return self._make(volume, source, progress, folder, lock, careful=True)
         except (BackupError, OSError) as error:  # of rsync, or of the list beside it
             if _FULL.search(str(error)):
@@ -150,9 +150,9 @@ class Rsync(Store):
         careful: bool = False,
         plain: bool = False,
     ) -> Result:
-        """C(careful): go on with the others when a file cannot be read; raises Unread otherwise.
+        """C(careful): go on with the others when a file cannot be read; raises UnreadError otherwise.
 
-        C(plain): without ACLs and attributes; raises Attributed when something has some.
+        C(plain): without ACLs and attributes; raises AttributesFoundError when something has some.
         """
         state = Progress(time.monotonic(), **self._totals(bases))
         counter: list[threading.Thread] = []

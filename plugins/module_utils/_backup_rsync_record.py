@@ -19,11 +19,11 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._backup_setting
 _COUNTED = {kind.encode(): name for kind, name in _backup_files.COUNTED.items()}
 
 
-class Unread(Exception):  # noqa: N818 - the copy is begun again, with care
+class UnreadError(Exception):
     """A file could not be read to its end, or became shorter meanwhile."""
 
 
-class Attributed(Exception):  # noqa: N818 - the copy is begun again, with ACLs and attributes
+class AttributesFoundError(Exception):
     """Something has an ACL or another extended attribute, as far as can be told."""
 
 
@@ -41,9 +41,9 @@ class Record:
         careful: bool,
         plain: int | None = None,
     ) -> None:
-        """C(careful): a file that cannot be read is left out; otherwise Unread is raised.
+        """C(careful): a file that cannot be read is left out; otherwise UnreadError is raised.
 
-        C(plain): the open source of a copy without attributes; Attributed is raised when anything copied has some.
+        C(plain): the open source of a copy without attributes; AttributesFoundError is raised when anything has some.
         """
         self._target = os.fsencode(target) + b"/"
         self._known = known
@@ -62,11 +62,11 @@ class Record:
         list_lines = []
         told = _backup_files.told(text)
         if self._plain and any(map(has_attributes, [self._path(one[3], self._plain) for one in told])):
-            raise Attributed
+            raise AttributesFoundError
         for how, kind, digest, rest, size in told:
             if self._sink and digest == _backup_files.NOT_READ:  # in a dry run nothing is
                 if not self._careful:
-                    raise Unread
+                    raise UnreadError
                 self._not_read.add(self._path(rest))
                 continue
             if self._not_read:

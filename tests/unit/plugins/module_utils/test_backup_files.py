@@ -15,7 +15,7 @@ from ansible_collections.clusterkit.storage.plugins.module_utils import _backup_
 from ansible_collections.clusterkit.storage.plugins.module_utils._backup import Progress
 from ansible_collections.clusterkit.storage.plugins.module_utils._backup_files import Entry, KnownDigests
 from ansible_collections.clusterkit.storage.plugins.module_utils._backup_rsync_record import (
-    Attributed,
+    AttributesFoundError,
     Record,
     has_attributes,
 )
@@ -100,7 +100,7 @@ def test_one_attribute_is_enough(where: str, tmp_path: Path) -> None:
             (source / "folder/ä").unlink()
         else:
             os.setxattr(source / where, "user.note", b"x")
-        with pytest.raises(Attributed):
+        with pytest.raises(AttributesFoundError):
             record.text(b"".join(line + b"\n" for line in PLAIN))
     finally:
         os.close(top)
