@@ -8,6 +8,8 @@ WORK := .work
 BIN := $(CURDIR)/$(WORK)/venv/bin
 LAB := PYTHONPATH=$(CURDIR) $(BIN)/python -m lab
 export PATH := $(BIN):$(PATH)
+# Where it is set, as in some container images, each start of ansible-playbook and each of its tasks compiles all anew.
+unexport PYTHONDONTWRITEBYTECODE
 export ANSIBLE_CONFIG := $(CURDIR)/lab/ansible.cfg
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/$(WORK)/collections
 export ANSIBLE_HOME := $(CURDIR)/$(WORK)/ansible
