@@ -121,7 +121,7 @@ class Rsync(Store):
                 source, progress, partial / DATA, bases, dry=False, lock=lock, careful=careful, plain=plain
             )
         except AttributesFoundError:
-            return self._make(volume, source, progress, folder, lock, careful=careful)
+            return self._make(volume, source, progress, folder, lock)
         except UnreadError:
             return self._make(volume, source, progress, folder, lock, careful=True)
         except (BackupError, OSError) as error:  # of rsync, or of the list beside it
