@@ -30,9 +30,6 @@ KUBELET = {
         **{f"{disk}fs.{of}": "0%" for disk in ("node", "image") for of in ("available", "inodesFree")},
     },
     "localStorageCapacityIsolation": False,
-    # No control groups of pods: an idle kubelet would look for them in the whole tree every 2 s, a third of its work.
-    "cgroupsPerQOS": False,
-    "enforceNodeAllocatable": [],
     "containerRuntimeEndpoint": "unix:///run/containerd/containerd.sock",
     "failSwapOn": False,
     "imageGCHighThresholdPercent": 100,
