@@ -112,8 +112,6 @@ def configure_node(guest: Guest, control_plane: ControlPlane) -> None:
     )
     units = "/etc/systemd/system"
     path = f"Environment=PATH={BIN}:/usr/sbin:/usr/bin:/sbin:/bin\n"
-    # Where a processor is emulated, functions take long enough for Go's scheduler to interrupt them, registers and all.
-    go = "Environment=GODEBUG=asyncpreemptoff=1 GOGC=400\n"
     files = {
         "/etc/kubernetes/kubelet.kubeconfig": control_plane.kubeconfig_of(name),
         "/etc/kubernetes/proxy.kubeconfig": control_plane.kubeconfig_of("kube-proxy"),
@@ -123,9 +121,9 @@ def configure_node(guest: Guest, control_plane: ControlPlane) -> None:
         "/etc/containerd/config.toml": CONTAINERD,
         "/etc/modules-load.d/lab.conf": "br_netfilter\noverlay\n",
         "/etc/sysctl.d/lab.conf": "net.ipv4.ip_forward=1\n",
-        f"{units}/containerd.service": _unit(f"{BIN}/containerd", extra=path + go),
-        f"{units}/kubelet.service": _unit(kubelet, "containerd.service", go),
-        f"{units}/kube-proxy.service": _unit(proxy, extra=go),
+        f"{units}/containerd.service": _unit(f"{BIN}/containerd", extra=path),
+        f"{units}/kubelet.service": _unit(kubelet, "containerd.service"),
+        f"{units}/kube-proxy.service": _unit(proxy),
     }
     script = """
 mkdir -p /opt/lab
