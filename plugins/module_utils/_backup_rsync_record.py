@@ -1,12 +1,18 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What rsync says while it copies, written down as the list of a generation."""
+"""What rsync says while it copies, written down as the list of a generation.
+
+rsync lists files before it opens them, and prints the size from its list: of a file that grew or shrank in between,
+the copy has another one. So sizes are taken from the copies. rsync names a file when it has sent it, and the copy gets
+its name a little later: a file that was copied waits for that.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import stat
+from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
@@ -33,7 +39,7 @@ class Record:
     def __init__(
         self,
         target: Path,
-        known: Sequence[KnownDigests],
+        known: Sequence[tuple[KnownDigests, Path]],
         sink: IO[bytes] | None,
         result: Result,
         state: Progress,
@@ -41,12 +47,14 @@ class Record:
         careful: bool,
         plain: int | None = None,
     ) -> None:
-        """C(careful): a file that cannot be read is left out; otherwise UnreadError is raised.
+        """C(known): the digests of each older generation that files may be linked from, and where its files lie.
+
+        C(careful): a file that cannot be read is left out; otherwise UnreadError is raised.
 
         C(plain): the open source of a copy without attributes; AttributesFoundError is raised when anything has some.
         """
         self._target = os.fsencode(target) + b"/"
-        self._known = known
+        self._known = [(digests, os.fsencode(data) + b"/") for digests, data in known]
         self._sink = sink
         self._result = result
         self._state = state
@@ -54,16 +62,18 @@ class Record:
         # llistxattr(2) takes no name relative to a directory.
         self._plain = None if plain is None else b"/proc/self/fd/%d/" % plain
         self._not_read: set[bytes] = set()
+        self._sent: deque[tuple[bytes, bytes]] = deque()  # their digests, and the rest of their lines
         self._of_inode: dict[tuple[int, int], bytes] = {}
 
     def text(self, text: bytes) -> None:
         """Take in what rsync said, whole lines of it."""
         result = self._result
-        list_lines = []
+        # A file that is sent twice may lie there from the first time.
+        list_lines = [] if self._careful else self._arrived()
         told = _backup_files.told(text)
         if self._plain and any(map(has_attributes, [self._path(one[3], self._plain) for one in told])):
             raise AttributesFoundError
-        for how, kind, digest, rest, size in told:
+        for how, kind, digest, rest in told:
             if self._sink and digest == _backup_files.NOT_READ:  # in a dry run nothing is
                 if not self._careful:
                     raise UnreadError
@@ -71,14 +81,18 @@ class Record:
                 continue
             if self._not_read:
                 self._not_read.discard(self._path(rest))
+            if digest and self._sink:
+                self._sent.append((digest, rest))
+                continue
             result.counts[_COUNTED[kind]] += 1
             if kind == b"f":
-                result.bytes += int(size)
+                if self._sink:
+                    digest, rest = self._look_up(how, rest)
+                length = int(rest.partition(b"|")[0])
+                result.bytes += length
                 if how in b"<>c":
                     result.changed += 1
-                    result.copied_bytes += int(size)
-                if not digest and self._sink:
-                    digest = self._look_up(rest)
+                    result.copied_bytes += length
             elif kind == b"L" and self._sink:
                 digest = _backup_files.digest_of_link(self._path(rest)).encode()
             list_lines.append(_backup_files.list_line(kind, digest, rest))
@@ -86,8 +100,21 @@ class Record:
         if self._sink:
             self._sink.write(b"".join(list_lines))
 
-    def remove_unread(self) -> None:
-        """Take away what rsync has left of files that it could not read to their ends. Raises OSError."""
+    def end(self) -> None:
+        """Take in that rsync has ended; take away what it has left of files that it could not read to their ends.
+
+        Raises OSError.
+        """
+        missing: list[bytes] = []
+        while self._sink and self._sent:
+            self._sink.write(b"".join(self._arrived()))
+            if self._sent:
+                missing.append(_name(self._sent.popleft()[1]))
+        if missing:
+            self._result.complete = False
+            self._result.problems.append(
+                f"{len(missing)} files were read and are not in the copy, {os.fsdecode(missing[0])} among them"
+            )
         for path in self._not_read:
             folder = os.path.dirname(path)  # noqa: PTH120 - names are bytes
             with contextlib.suppress(FileNotFoundError):  # that rsync has left nothing of it is as well
@@ -96,22 +123,58 @@ class Record:
                 os.utime(folder, ns=(was.st_atime_ns, was.st_mtime_ns))
 
     def _path(self, rest: bytes, root: bytes | None = None) -> bytes:
-        return (root or self._target) + _backup_files.unescaped(rest.split(b"|", 5)[5])
+        return (root or self._target) + _backup_files.unescaped(_name(rest))
 
-    def _look_up(self, rest: bytes) -> bytes:
-        for known in self._known:
+    def _arrived(self) -> list[bytes]:
+        """Lines of the list for files that have been sent, up to the first whose copy is not there yet."""
+        result, lines = self._result, []
+        while self._sent:
+            digest, rest = self._sent[0]
+            try:
+                size = os.lstat(self._path(rest)).st_size
+            except FileNotFoundError:
+                break
+            self._sent.popleft()
+            result.counts[_COUNTED[b"f"]] += 1
+            result.bytes += size
+            result.changed += 1
+            result.copied_bytes += size
+            lines.append(_backup_files.list_line(b"f", digest, _with_size(rest, size)))
+        return lines
+
+    def _look_up(self, how: bytes, rest: bytes) -> tuple[bytes, bytes]:
+        """Digest and the rest of the line of a file that rsync has not read."""
+        found = os.lstat(self._path(rest)) if how == b"h" else None
+        for known, data in self._known:
             digest = known.find(rest)
-            if digest:
-                return digest
+            # rsync names no time to the nanosecond, and a name of a file that has just been copied may have had another
+            # content in the same second.
+            if digest and (found is None or _is(found, self._path(rest, data))):
+                return digest, rest
         # Another name of a file that has just been copied, or one of a killed run whose list stops before it.
         path = self._path(rest)
-        found = os.lstat(path)
+        found = found or os.lstat(path)
         if not stat.S_ISREG(found.st_mode):
-            return b""
+            return b"", rest
         key = (found.st_dev, found.st_ino)
         if key not in self._of_inode:
             self._of_inode[key] = _backup_files.digest_of(path).encode()
-        return self._of_inode[key]
+        return self._of_inode[key], _with_size(rest, found.st_size)
+
+
+def _name(rest: bytes) -> bytes:
+    return rest.split(b"|", 5)[5]
+
+
+def _is(found: os.stat_result, path: bytes) -> bool:
+    with contextlib.suppress(OSError):
+        return os.path.samestat(found, os.lstat(path))
+    return False
+
+
+def _with_size(rest: bytes, size: int) -> bytes:
+    told, bar, others = rest.partition(b"|")
+    return rest if int(told) == size else b"%d%b%b" % (size, bar, others)
 
 
 def has_attributes(path: bytes | int) -> bool:

@@ -183,8 +183,56 @@ def test_files_that_vanish_during_the_copy(world: World) -> None:
         ended.set()
         thread.join()
     assert all(one["complete"] for one in made) and any(one["vanished"] for one in made), made
+    for number, one in enumerate(made):
+        place = world.share / f"back{number}"
+        world.back({"server_dir": str(place), "generation": one["generation"]})
+        assert (place / "z").read_text() == "last"
+
+
+def test_files_that_change_between_listing_and_reading(rsync_world: World) -> None:
+    """The list of a generation tells of its copies, not of what rsync saw first."""
+    world = rsync_world
+    first = world.volume / "a"
+    first.write_bytes(os.urandom(3 << 20))
+    for name in ("grows", "shrinks", "linked"):
+        (world.volume / name).write_bytes(b"x" * 100)
+    (world.volume / "other").hardlink_to(world.volume / "linked")
+    in_time: list[bool] = []
+
+    def change() -> None:
+        while not (begun := list(world.backup.rglob(".a.*"))):
+            time.sleep(0.01)
+        (world.volume / "grows").write_bytes(b"y" * 5000)
+        (world.volume / "shrinks").write_bytes(b"")
+        (world.volume / "linked").write_bytes(b"z" * 7)
+        in_time.append(begun[0].exists())
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    made = world.good(bandwidth=1024)
+    thread.join()
+    assert in_time == [True]
+    assert made["complete"] and made["bytes"] == made["copied_bytes"] + 7 == (3 << 20) + 5000 + 7 + 7
     world.back({"server_dir": str(world.share / "back")})
-    assert (world.share / "back/z").read_text() == "last"
+    assert {path.name: path.stat().st_size for path in (world.share / "back").iterdir()} == {
+        "a": 3 << 20, "grows": 5000, "shrinks": 0, "linked": 7, "other": 7,
+    }  # fmt: skip
+    again = world.good()
+    assert again["changed_files"] == 3, again
+    assert not world.verify().problems
+
+
+def test_two_changes_in_one_second(rsync_world: World) -> None:
+    world = rsync_world
+    (world.volume / "linked").write_bytes(b"one")
+    (world.volume / "other").hardlink_to(world.volume / "linked")
+    os.utime(world.volume / "linked", ns=(0, 1_700_000_000_100_000_000))
+    world.good()
+    (world.volume / "linked").write_bytes(b"two")
+    os.utime(world.volume / "linked", ns=(0, 1_700_000_000_200_000_000))
+    world.good()
+    world.back({"server_dir": str(world.share / "back")})
+    assert {(world.share / "back" / name).read_text() for name in ("linked", "other")} == {"two"}
 
 
 def test_one_flipped_bit_is_found(world: World) -> None:

@@ -32,7 +32,7 @@ ODD = rb">f+++++++++|fbade9e36a3f36d3d676c1b808451dd7|1|2026/11/25-17:43:34|rwsr
 
 def test_lines_of_rsync() -> None:
     copied, linked, folder, odd = _backup_files.told(b"\n".join((COPIED, LINKED, FOLDER, ODD)) + b"\n")
-    assert copied[:3] == (b">", b"f", b"764efa883dda1e11db47671c4a3bbd9e") and copied[4] == b"3"
+    assert copied[:3] == (b">", b"f", b"764efa883dda1e11db47671c4a3bbd9e")
     assert linked[:3] == (b"h", b"f", b"")
     assert folder[:3] == (b"c", b"d", b"")
     assert odd[3] == rb"1|2026/11/25-17:43:34|rwsr-xr-x|0|0|\#377\#134#123|x -> y"
@@ -46,7 +46,7 @@ def test_lines_of_the_list() -> None:
     root = FOLDER[:-2] + b"./"
     lines = {
         _backup_files.read_line(_backup_files.list_line(kind, digest, rest))
-        for _how, kind, digest, rest, _size in _backup_files.told(b"\n".join((FOLDER, root, ODD)))
+        for _how, kind, digest, rest in _backup_files.told(b"\n".join((FOLDER, root, ODD)))
     }
     assert lines == {
         Entry("d", b"d", 4096, 1795628614, 0o3770, 99, 98, ""),
@@ -65,12 +65,52 @@ def test_what_could_not_be_read_is_neither_listed_nor_left(tmp_path: Path) -> No
     record = Record(tmp_path, [], sink, result, Progress(0), careful=True)
     unread = b">f+++++++++|" + _backup_files.NOT_READ + b"|3|2026/11/25-17:43:34|rw-r--r--|0|0|%b\n"
     record.text(unread % b"read-later" + unread % b"bad" + unread % b"away")
+    (tmp_path / "read-later").write_text("all")
     record.text(COPIED[:-1] + b"read-later\n" + unread % b"bad")
-    record.remove_unread()
+    record.end()
     assert [path.name for path in tmp_path.iterdir()] == ["read-later"]
     assert tmp_path.stat().st_mtime == 1
     assert (result.counts["files"], result.copied_bytes) == (1, 3)
     assert [_backup_files.read_line(line).path for line in sink.getvalue().splitlines()] == [b"read-later"]
+
+
+def test_sizes_are_those_of_the_copies(tmp_path: Path) -> None:
+    """rsync prints what it knew before it opened a file, and has named a file before its copy is there."""
+    sink, result = io.BytesIO(), Result()
+    record = Record(tmp_path, [], sink, result, Progress(0), careful=False)
+    record.text(b"".join(COPIED[:-1] + name + b"\n" for name in (b"late", b"never", b"grown")))
+    assert sink.getvalue() == b""
+    (tmp_path / "late").write_text("abc")
+    record.text(FOLDER + b"\n")
+    (tmp_path / "grown").write_text("abcdef")
+    (tmp_path / "h").hardlink_to(tmp_path / "grown")
+    record.text(LINKED + b"\n")
+    record.end()
+    entries = [_backup_files.read_line(line) for line in sink.getvalue().splitlines()]
+    assert [(one.path, one.size) for one in entries if one.type == "f"] == [(b"late", 3), (b"h", 6), (b"grown", 6)]
+    assert (result.counts["files"], result.bytes, result.changed, result.copied_bytes) == (3, 15, 2, 9)
+    assert not result.complete
+    assert result.problems == ["1 files were read and are not in the copy, never among them"]
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_other_names_have_the_content_of_their_file(tmp_path: Path, same: bool) -> None:
+    """Size and second are those of the older generation; only the same inode is the same content."""
+    old, new = tmp_path / "old", tmp_path / "new"
+    for each in (old, new):
+        each.mkdir()
+    (old / "h").write_text("abc")
+    if same:
+        (new / "h").hardlink_to(old / "h")
+    else:
+        (new / "h").write_text("xyz")
+    sink = io.BytesIO()
+    known = KnownDigests([LINKED.replace(b"hf         |", b"f|").replace(b" " * 32, b"0" * 31 + b"1") + b"\n"])
+    record = Record(new, [(known, old)], sink, Result(), Progress(0), careful=False)
+    record.text(LINKED + b"\n")
+    record.end()
+    (entry,) = map(_backup_files.read_line, sink.getvalue().splitlines())
+    assert entry.digest == ("0" * 31 + "1" if same else hashlib.md5(b"xyz").hexdigest())  # noqa: S324 - what rsync uses
 
 
 PLAIN = (
@@ -95,6 +135,7 @@ def test_one_attribute_is_enough(where: str, tmp_path: Path) -> None:
     record = Record(target, [], sink, result, Progress(0), careful=False, plain=top)
     try:
         record.text(b"".join(line + b"\n" for line in PLAIN))
+        record.end()
         assert len(sink.getvalue().splitlines()) == len(PLAIN)
         if where == "vanished":  # nobody knows what it had
             (source / "folder/ä").unlink()
