@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
@@ -17,6 +17,9 @@ import yaml
 from lab.lifecycle import Lab
 from lab.machine import every
 from tests.long_tier import pytest_addoption, pytest_collection_modifyitems, pytest_configure
+
+if TYPE_CHECKING:
+    from .nfs_client import Client
 
 __all__ = ["pytest_addoption", "pytest_collection_modifyitems", "pytest_configure"]
 
@@ -164,3 +167,24 @@ def _brought_back(lab: Lab) -> Iterator[Lab]:
     yield lab
     with lab.lock():
         lab.restore("bootstrapped")
+
+
+@pytest.fixture
+def client(restored_at_the_end: Lab, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Client]:
+    """A mount point of this test's own, and eight exports."""
+    from .nfs_client import NAMES, Client  # which takes play from here
+
+    name = request.node.name.partition("[")[0].removeprefix("test_")[:40]
+    made = Client(restored_at_the_end.guest("node1"), restored_at_the_end.guest("server1"), tmp_path, f"/mnt/{name}")
+    made.exports = [f"/nfs/{name}/{each}" for each in NAMES]
+    lines = "".join(f"{each} 192.168.77.0/24(rw,no_root_squash,no_subtree_check)\\n" for each in made.exports)
+    made.server.ssh(
+        f"mkdir -p {' '.join(made.exports)} && printf '{lines}' > /etc/exports.d/{name}.exports && exportfs -ra"
+    )
+    yield made
+    made.node.ssh(
+        "systemctl stop 'mnt-*.automount';"
+        f"awk '{{print $5}}' /proc/self/mountinfo | grep '^{made.path}' | tac | xargs -r -n 1 umount -l;"
+        f"sed -i '\\: {made.path}:d' /etc/fstab; systemctl daemon-reload"
+    )
+    made.server.ssh(f"rm -f /etc/exports.d/{name}.exports; exportfs -ra")

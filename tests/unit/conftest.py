@@ -32,7 +32,7 @@ settings.load_profile("ansible-test" if "ansible_pytest_collections" in sys.modu
 @pytest.fixture(scope="session")
 def served() -> Iterator[Cluster]:
     """The API of a small cluster, one for all tests: whoever takes it clears it first."""
-    from ansible_collections.clusterkit.storage.tests.api_server import serving
+    from ansible_collections.clusterkit.storage.tests.api_server_http import serving
 
     with serving() as cluster:
         yield cluster

@@ -20,6 +20,7 @@ from lab.control_plane import ControlPlane, Ports
 from lab.settings import pins
 
 from .cluster import ROOT, Cluster
+from .diagnosis import runner, sweep
 from .disk import Disk, on_server
 from .kubelet import Kubelet
 from .storage_role import Run, clear
@@ -61,6 +62,23 @@ def empty(cluster: Cluster) -> Iterator[Cluster]:
     cluster.clear()
     yield cluster
     cluster.clear()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_runner() -> Iterator[None]:
+    """The process of storage_diagnose, if there was one, ends with the tests."""
+    yield
+    if runner.cache_info().currsize:
+        runner().communicate()
+        runner.cache_clear()
+
+
+@pytest.fixture
+def clean(empty: Cluster) -> Iterator[Cluster]:
+    """Without what the tests of storage_diagnose make besides claims, pods and volumes."""
+    sweep(empty)
+    yield empty
+    sweep(empty)
 
 
 @pytest.fixture

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 from ansible_collections.clusterkit.storage.plugins.module_utils import _api
 from ansible_collections.clusterkit.storage.plugins.module_utils._api_answers import ApiError, path_of
-from ansible_collections.clusterkit.storage.tests.api_server import PASSING, Cluster, client, serving
+from ansible_collections.clusterkit.storage.tests.api_server import PASSING, Cluster, client
+from ansible_collections.clusterkit.storage.tests.api_server_http import serving
 from ansible_collections.clusterkit.storage.tests.properties import examples
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 from ansible_collections.clusterkit.storage.plugins.module_utils import _pv_restore
-from ansible_collections.clusterkit.storage.tests.api_server import Cluster, client, serving
+from ansible_collections.clusterkit.storage.tests.api_server import Cluster, client
+from ansible_collections.clusterkit.storage.tests.api_server_http import serving
 
 REFERENCE = {"namespace": "shop", "name": "data"}
 VOLUME = {"metadata": {"name": "pv"}, "spec": {"claimRef": REFERENCE, "persistentVolumeReclaimPolicy": "Delete"}}

@@ -18,7 +18,8 @@ from ansible_collections.clusterkit.storage.plugins.module_utils import (
 )
 from ansible_collections.clusterkit.storage.plugins.module_utils._listing import Listing
 from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import Volume
-from ansible_collections.clusterkit.storage.tests.api_server import Cluster, client, serving
+from ansible_collections.clusterkit.storage.tests.api_server import Cluster, client
+from ansible_collections.clusterkit.storage.tests.api_server_http import serving
 
 SERVERS = [
     {

@@ -11,7 +11,8 @@ import pytest
 from ansible_collections.clusterkit.storage.plugins.module_utils import _workload_scale, _workloads
 from ansible_collections.clusterkit.storage.plugins.module_utils._api import Api
 from ansible_collections.clusterkit.storage.plugins.module_utils._workloads import STOPPED, Users
-from ansible_collections.clusterkit.storage.tests.api_server import Cluster, client, serving
+from ansible_collections.clusterkit.storage.tests.api_server import Cluster, client
+from ansible_collections.clusterkit.storage.tests.api_server_http import serving
 
 WEB = {"kind": "Deployment", "namespace": "shop", "name": "web"}
 DATA = {"namespace": "shop", "name": "data"}
