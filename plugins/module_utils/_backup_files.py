@@ -28,7 +28,7 @@ COUNTED = {FILE: "files", DIRECTORY: "directories", LINK: "links", DEVICE: "devi
 OUT_FORMAT = "%i|%C|%l|%M|%B|%U|%G|%n"
 # In place of the digest of a file that could not be read to its end. rsync tries such a file twice.
 NOT_READ = b"0" * 32
-_TOLD = re.compile(rb"^([<>ch.])([fdLDS])[-+. ?a-zA-Z]{9}\|([0-9a-f]*) *\|(\d+\|.*)$", re.MULTILINE)
+_TOLD = re.compile(rb"^([<>ch.])([fdLDS])([-+. ?a-zA-Z]{9})\|([0-9a-f]*) *\|(\d+\|.*)$", re.MULTILINE)
 _ESCAPED = re.compile(rb"\\#([0-7]{3})")
 _PLAIN = frozenset(range(0x20, 0x7F))
 _CHUNK = 1 << 20
@@ -71,12 +71,12 @@ def shown(path: bytes) -> str:
 # --- what rsync says ---------------------------------------------------------------------------------------
 
 
-def told(text: bytes) -> list[tuple[bytes, bytes, bytes, bytes]]:
+def told(text: bytes) -> list[tuple[bytes, bytes, bytes, bytes, bytes]]:
     """Read lines of rsync's output in OUT_FORMAT; any other line is passed over.
 
     Of each file: how it came (`<`, `>`: read from the source, its digest stands in the line; `c`: a directory, a link,
-    or a file with the content of an older generation; `h`: another name of a file; `.`: linked from there as a whole),
-    its type, its digest, and all from its size to its name as it stands in the line.
+    or a file with the content of an older generation; `h`: linked from there, or another name of a file),
+    its type, what rsync has changed of it, its digest, and all from its size to its name as it stands in the line.
     """
     return _TOLD.findall(text)
 

@@ -175,7 +175,7 @@ class Rsync(Store):
         argv += [f"--link-dest={base / DATA}" for base in bases]
         argv += ["--", "./", f"{target}/"]
         with contextlib.ExitStack() as stack:
-            known = [(KnownDigests(lines_of(stack, base / LIST)), base / DATA) for base in bases]
+            known = [KnownDigests(lines_of(stack, base / LIST)) for base in bases]
             sink = None if dry else stack.enter_context((target.parent / LIST).open("wb"))
             record = Record(target, known, sink, result, state, careful=careful, plain=source if plain else None)
             try:

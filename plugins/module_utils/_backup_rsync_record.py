@@ -39,7 +39,7 @@ class Record:
     def __init__(
         self,
         target: Path,
-        known: Sequence[tuple[KnownDigests, Path]],
+        known: Sequence[KnownDigests],
         sink: IO[bytes] | None,
         result: Result,
         state: Progress,
@@ -47,14 +47,12 @@ class Record:
         careful: bool,
         plain: int | None = None,
     ) -> None:
-        """C(known): the digests of each older generation that files may be linked from, and where its files lie.
-
-        C(careful): a file that cannot be read is left out; otherwise UnreadError is raised.
+        """C(careful): a file that cannot be read is left out; otherwise UnreadError is raised.
 
         C(plain): the open source of a copy without attributes; AttributesFoundError is raised when anything has some.
         """
         self._target = os.fsencode(target) + b"/"
-        self._known = [(digests, os.fsencode(data) + b"/") for digests, data in known]
+        self._known = known
         self._sink = sink
         self._result = result
         self._state = state
@@ -71,9 +69,9 @@ class Record:
         # A file that is sent twice may lie there from the first time.
         list_lines = [] if self._careful else self._arrived()
         told = _backup_files.told(text)
-        if self._plain and any(map(has_attributes, [self._path(one[3], self._plain) for one in told])):
+        if self._plain and any(map(has_attributes, [self._path(one[4], self._plain) for one in told])):
             raise AttributesFoundError
-        for how, kind, digest, rest in told:
+        for how, kind, flags, digest, rest in told:
             if self._sink and digest == _backup_files.NOT_READ:  # in a dry run nothing is
                 if not self._careful:
                     raise UnreadError
@@ -87,7 +85,7 @@ class Record:
             result.counts[_COUNTED[kind]] += 1
             if kind == b"f":
                 if self._sink:
-                    digest, rest = self._look_up(how, rest)
+                    digest, rest = self._look_up(how, flags, rest)
                 length = int(rest.partition(b"|")[0])
                 result.bytes += length
                 if how in b"<>c":
@@ -142,18 +140,18 @@ class Record:
             lines.append(_backup_files.list_line(b"f", digest, _with_size(rest, size)))
         return lines
 
-    def _look_up(self, how: bytes, rest: bytes) -> tuple[bytes, bytes]:
+    def _look_up(self, how: bytes, flags: bytes, rest: bytes) -> tuple[bytes, bytes]:
         """Digest and the rest of the line of a file that rsync has not read."""
-        found = os.lstat(self._path(rest)) if how == b"h" else None
-        for known, data in self._known:
-            digest = known.find(rest)
-            # rsync names no time to the nanosecond, and a name of a file that has just been copied may have had another
-            # content in the same second.
-            if digest and (found is None or _is(found, self._path(rest, data))):
-                return digest, rest
+        # rsync names no time to the nanosecond: another name of a file that has just been copied may have had another
+        # content in the same second. All of its flags are blank only if it comes from an older generation.
+        if flags.isspace() or how != b"h":
+            for known in self._known:
+                digest = known.find(rest)
+                if digest:
+                    return digest, rest
         # Another name of a file that has just been copied, or one of a killed run whose list stops before it.
         path = self._path(rest)
-        found = found or os.lstat(path)
+        found = os.lstat(path)
         if not stat.S_ISREG(found.st_mode):
             return b"", rest
         key = (found.st_dev, found.st_ino)
@@ -164,12 +162,6 @@ class Record:
 
 def _name(rest: bytes) -> bytes:
     return rest.split(b"|", 5)[5]
-
-
-def _is(found: os.stat_result, path: bytes) -> bool:
-    with contextlib.suppress(OSError):
-        return os.path.samestat(found, os.lstat(path))
-    return False
 
 
 def _with_size(rest: bytes, size: int) -> bytes:

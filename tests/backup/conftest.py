@@ -10,11 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from ..long_tier import pytest_addoption, pytest_collection_modifyitems, pytest_configure
 from .world import World, mount
 
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--long", action="store_true", help="30 random kills of each kind instead of 6")
+__all__ = ["pytest_addoption", "pytest_collection_modifyitems", "pytest_configure"]
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -22,7 +22,7 @@ __all__ = ["cluster", "empty", "node"]
 RESTORE, VERIFY = "clusterkit.storage.restore", "clusterkit.storage.backup_verify"
 
 
-@pytest.fixture(params=["rsync", "restic"])
+@pytest.fixture(params=[pytest.param("rsync", marks=pytest.mark.long), "restic"])
 def site(request: pytest.FixtureRequest, empty: Cluster, tmp_path: Path) -> Iterator[Site]:
     yield from on_own_disk(empty, tmp_path, request.param)
 
@@ -75,6 +75,7 @@ def test_from_a_living_claim_to_an_emptied_cluster_and_back(site: Site, request:
     assert "removed" in words
 
 
+@pytest.mark.long
 def test_a_claim_that_is_mounted_is_refused_unless_the_run_stops_its_pods(rsync_site: Site) -> None:
     site = rsync_site
     site.make()
@@ -109,6 +110,7 @@ def test_a_claim_that_is_mounted_is_refused_unless_the_run_stops_its_pods(rsync_
     assert site.replicas() == (2, None)
 
 
+@pytest.mark.long
 def test_replicas_come_back_after_a_failure(site: Site) -> None:
     site.make()
     (site.volume / "a").write_text("good")
@@ -128,6 +130,7 @@ def test_replicas_come_back_after_a_failure(site: Site) -> None:
     assert site.replicas() == (3, None)
 
 
+@pytest.mark.long
 def test_a_killed_run_is_put_right_by_the_next(rsync_site: Site) -> None:
     site = rsync_site
     site.make()
@@ -144,6 +147,7 @@ def test_a_killed_run_is_put_right_by_the_next(rsync_site: Site) -> None:
         assert site.replicas() == (2, None)
 
 
+@pytest.mark.long
 def test_into_a_new_claim_another_server_and_single_paths(rsync_site: Site) -> None:
     site = rsync_site
     site.make()
@@ -183,6 +187,7 @@ def test_into_a_new_claim_another_server_and_single_paths(rsync_site: Site) -> N
     assert (site.volume / "a").read_text() == "good a"
 
 
+@pytest.mark.long
 def test_wrong_selections_and_trials_do_nothing(rsync_site: Site) -> None:
     site = rsync_site
     site.make()

@@ -32,12 +32,12 @@ ODD = rb">f+++++++++|fbade9e36a3f36d3d676c1b808451dd7|1|2026/11/25-17:43:34|rwsr
 
 def test_lines_of_rsync() -> None:
     copied, linked, folder, odd = _backup_files.told(b"\n".join((COPIED, LINKED, FOLDER, ODD)) + b"\n")
-    assert copied[:3] == (b">", b"f", b"764efa883dda1e11db47671c4a3bbd9e")
-    assert linked[:3] == (b"h", b"f", b"")
-    assert folder[:3] == (b"c", b"d", b"")
-    assert odd[3] == rb"1|2026/11/25-17:43:34|rwsr-xr-x|0|0|\#377\#134#123|x -> y"
+    assert copied[:4] == (b">", b"f", b"+++++++++", b"764efa883dda1e11db47671c4a3bbd9e")
+    assert linked[:4] == (b"h", b"f", b"         ", b"")
+    assert folder[:4] == (b"c", b"d", b"         ", b"")
+    assert odd[4] == rb"1|2026/11/25-17:43:34|rwsr-xr-x|0|0|\#377\#134#123|x -> y"
     changed = rb"cf...p.....|                                |3|2026/11/25-17:43:34|rw-------|0|0|a"
-    assert [one[:3] for one in _backup_files.told(changed)] == [(b"c", b"f", b"")]
+    assert [one[:4] for one in _backup_files.told(changed)] == [(b"c", b"f", b"...p.....", b"")]
     others = [b"", b"created directory ../g1", b"*deleting   a|b|3|c", b"Number of files: 9", b"sent 300 bytes | a | b"]
     assert _backup_files.told(b"\n".join([*others, COPIED, *others])) == [copied]
 
@@ -46,7 +46,7 @@ def test_lines_of_the_list() -> None:
     root = FOLDER[:-2] + b"./"
     lines = {
         _backup_files.read_line(_backup_files.list_line(kind, digest, rest))
-        for _how, kind, digest, rest in _backup_files.told(b"\n".join((FOLDER, root, ODD)))
+        for _how, kind, _flags, digest, rest in _backup_files.told(b"\n".join((FOLDER, root, ODD)))
     }
     assert lines == {
         Entry("d", b"d", 4096, 1795628614, 0o3770, 99, 98, ""),
@@ -93,24 +93,18 @@ def test_sizes_are_those_of_the_copies(tmp_path: Path) -> None:
     assert result.problems == ["1 files were read and are not in the copy, never among them"]
 
 
-@pytest.mark.parametrize("same", [True, False])
-def test_other_names_have_the_content_of_their_file(tmp_path: Path, same: bool) -> None:
-    """Size and second are those of the older generation; only the same inode is the same content."""
-    old, new = tmp_path / "old", tmp_path / "new"
-    for each in (old, new):
-        each.mkdir()
-    (old / "h").write_text("abc")
-    if same:
-        (new / "h").hardlink_to(old / "h")
-    else:
-        (new / "h").write_text("xyz")
+@pytest.mark.parametrize("flags", [b"         ", b"+++++++++"])
+def test_other_names_have_the_content_of_their_file(tmp_path: Path, flags: bytes) -> None:
+    """Size and second are those of the older generation; what rsync calls new is not from there."""
+    (tmp_path / "h").write_text("abc")
     sink = io.BytesIO()
-    known = KnownDigests([LINKED.replace(b"hf         |", b"f|").replace(b" " * 32, b"0" * 31 + b"1") + b"\n"])
-    record = Record(new, [(known, old)], sink, Result(), Progress(0), careful=False)
-    record.text(LINKED + b"\n")
+    older = b"0" * 31 + b"1"
+    known = KnownDigests([LINKED.replace(b"hf         |", b"f|").replace(b" " * 32, older) + b"\n"])
+    record = Record(tmp_path, [known], sink, Result(), Progress(0), careful=False)
+    record.text(LINKED.replace(b" " * 9, flags, 1) + b"\n")
     record.end()
     (entry,) = map(_backup_files.read_line, sink.getvalue().splitlines())
-    assert entry.digest == ("0" * 31 + "1" if same else hashlib.md5(b"xyz").hexdigest())  # noqa: S324 - what rsync uses
+    assert entry.digest == (older.decode() if flags.isspace() else hashlib.md5(b"abc").hexdigest())  # noqa: S324 - as rsync
 
 
 PLAIN = (
