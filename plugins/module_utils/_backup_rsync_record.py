@@ -58,9 +58,9 @@ class Record:
         self._state = state
         self._careful = careful
         # llistxattr(2) takes no name relative to a directory.
-        self._plain = None if plain is None else b"/proc/self/fd/%d/" % plain
+        self._plain = None if plain is None else b"/proc/%d/fd/%d/" % (os.getpid(), plain)
         self._not_read: set[bytes] = set()
-        self._sent: deque[tuple[bytes, bytes]] = deque()  # their digests, and the rest of their lines
+        self._sent: deque[tuple[bytes, bytes, bytes]] = deque()  # names, digests, and the rest of their lines
         self._of_inode: dict[tuple[int, int], bytes] = {}
 
     def text(self, text: bytes) -> None:
@@ -69,30 +69,31 @@ class Record:
         # A file that is sent twice may lie there from the first time.
         list_lines = [] if self._careful else self._arrived()
         told = _backup_files.told(text)
-        if self._plain and any(map(has_attributes, [self._path(one[4], self._plain) for one in told])):
+        names = [_backup_files.unescaped(one[4].split(b"|", 5)[5]) for one in told]
+        if self._plain and any(map(has_attributes, [self._plain + name for name in names])):
             raise AttributesFoundError
-        for how, kind, flags, digest, rest in told:
+        for (how, kind, flags, digest, rest), name in zip(told, names):
             if self._sink and digest == _backup_files.NOT_READ:  # in a dry run nothing is
                 if not self._careful:
                     raise UnreadError
-                self._not_read.add(self._path(rest))
+                self._not_read.add(self._target + name)
                 continue
             if self._not_read:
-                self._not_read.discard(self._path(rest))
+                self._not_read.discard(self._target + name)
             if digest and self._sink:
-                self._sent.append((digest, rest))
+                self._sent.append((name, digest, rest))
                 continue
             result.counts[_COUNTED[kind]] += 1
             if kind == b"f":
                 if self._sink:
-                    digest, rest = self._look_up(how, flags, rest)
+                    digest, rest = self._look_up(how, flags, rest, self._target + name)
                 length = int(rest.partition(b"|")[0])
                 result.bytes += length
                 if how in b"<>c":
                     result.changed += 1
                     result.copied_bytes += length
             elif kind == b"L" and self._sink:
-                digest = _backup_files.digest_of_link(self._path(rest)).encode()
+                digest = _backup_files.digest_of_link(self._target + name).encode()
             list_lines.append(_backup_files.list_line(kind, digest, rest))
         self._state.files += len(told)
         if self._sink:
@@ -107,11 +108,11 @@ class Record:
         while self._sink and self._sent:
             self._sink.write(b"".join(self._arrived()))
             if self._sent:
-                missing.append(_name(self._sent.popleft()[1]))
+                missing.append(self._sent.popleft()[0])
         if missing:
             self._result.complete = False
             self._result.problems.append(
-                f"{len(missing)} files were read and are not in the copy, {os.fsdecode(missing[0])} among them"
+                f"{len(missing)} files were read and are not in the copy, {_backup_files.shown(missing[0])} among them"
             )
         for path in self._not_read:
             folder = os.path.dirname(path)  # noqa: PTH120 - names are bytes
@@ -120,27 +121,25 @@ class Record:
                 os.unlink(path)  # noqa: PTH108 - names are bytes
                 os.utime(folder, ns=(was.st_atime_ns, was.st_mtime_ns))
 
-    def _path(self, rest: bytes, root: bytes | None = None) -> bytes:
-        return (root or self._target) + _backup_files.unescaped(_name(rest))
-
     def _arrived(self) -> list[bytes]:
         """Lines of the list for files that have been sent, up to the first whose copy is not there yet."""
-        result, lines = self._result, []
+        result, lines, total = self._result, [], 0
         while self._sent:
-            digest, rest = self._sent[0]
+            name, digest, rest = self._sent[0]
             try:
-                size = os.lstat(self._path(rest)).st_size
+                size = os.lstat(self._target + name).st_size
             except FileNotFoundError:
                 break
             self._sent.popleft()
-            result.counts[_COUNTED[b"f"]] += 1
-            result.bytes += size
-            result.changed += 1
-            result.copied_bytes += size
+            total += size
             lines.append(_backup_files.list_line(b"f", digest, _with_size(rest, size)))
+        result.counts[_COUNTED[b"f"]] += len(lines)
+        result.changed += len(lines)
+        result.bytes += total
+        result.copied_bytes += total
         return lines
 
-    def _look_up(self, how: bytes, flags: bytes, rest: bytes) -> tuple[bytes, bytes]:
+    def _look_up(self, how: bytes, flags: bytes, rest: bytes, path: bytes) -> tuple[bytes, bytes]:
         """Digest and the rest of the line of a file that rsync has not read."""
         # rsync names no time to the nanosecond: another name of a file that has just been copied may have had another
         # content in the same second. All of its flags are blank only if it comes from an older generation.
@@ -150,7 +149,6 @@ class Record:
                 if digest:
                     return digest, rest
         # Another name of a file that has just been copied, or one of a killed run whose list stops before it.
-        path = self._path(rest)
         found = os.lstat(path)
         if not stat.S_ISREG(found.st_mode):
             return b"", rest
@@ -160,13 +158,9 @@ class Record:
         return self._of_inode[key], _with_size(rest, found.st_size)
 
 
-def _name(rest: bytes) -> bytes:
-    return rest.split(b"|", 5)[5]
-
-
 def _with_size(rest: bytes, size: int) -> bytes:
-    told, bar, others = rest.partition(b"|")
-    return rest if int(told) == size else b"%d%b%b" % (size, bar, others)
+    there = b"%d|" % size
+    return rest if rest.startswith(there) else there + rest.partition(b"|")[2]
 
 
 def has_attributes(path: bytes | int) -> bool:
