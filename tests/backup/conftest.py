@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from ..integration.cluster.conftest import cluster, empty, node
 from ..long_tier import pytest_addoption, pytest_collection_modifyitems, pytest_configure
 from .world import World, mount
 
-__all__ = ["pytest_addoption", "pytest_collection_modifyitems", "pytest_configure"]
+__all__ = ["cluster", "empty", "node", "pytest_addoption", "pytest_collection_modifyitems", "pytest_configure"]
 
 
 @pytest.fixture(scope="session", autouse=True)

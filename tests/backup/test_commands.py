@@ -10,10 +10,7 @@ from typing import Any
 import pytest
 
 from ..integration.cluster.cluster import Cluster
-from ..integration.cluster.conftest import cluster, empty, node
 from .site import BACKUP, Site, on_own_disk
-
-__all__ = ["cluster", "empty", "node"]
 
 PODS = "/api/v1/namespaces/shop/pods"
 OWED = "storage.clusterkit/after"

@@ -12,12 +12,9 @@ from typing import Any
 import pytest
 
 from ..integration.cluster.cluster import Cluster
-from ..integration.cluster.conftest import cluster, empty, node
 from .site import BACKUP, CLASSES, Site, on_own_disk
 from .trees import difference, odd_tree, picture
 from .world import names
-
-__all__ = ["cluster", "empty", "node"]
 
 RESTORE, VERIFY = "clusterkit.storage.restore", "clusterkit.storage.backup_verify"
 
