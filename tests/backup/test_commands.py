@@ -62,6 +62,7 @@ def database(node: Cluster, tmp_path: Path) -> Iterator[Database]:
         yield Database(site)
 
 
+@pytest.mark.long
 def test_around_the_copy_whatever_becomes_of_it(database: Database) -> None:
     site = database.site
     given = {"backup_names": "pv-odd", "backup_create": True}
@@ -93,6 +94,7 @@ def test_around_the_copy_whatever_becomes_of_it(database: Database) -> None:
     assert status and "after: exit status 1" in words
 
 
+@pytest.mark.long
 def test_what_a_killed_run_owes_is_run_by_the_next(database: Database) -> None:
     site = database.site
     given = {"backup_names": "pv-odd", "backup_create": True, "backup_commands": database.commands()}
