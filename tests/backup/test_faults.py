@@ -204,7 +204,7 @@ def test_files_that_change_between_listing_and_reading(rsync_world: World) -> No
 
     thread = threading.Thread(target=change)
     thread.start()
-    made = world.good(bandwidth=1024)
+    made = world.good(bandwidth=512)
     thread.join()
     assert in_time == [True]
     assert made["complete"] and made["bytes"] == made["copied_bytes"] + 7 == (3 << 20) + 5000 + 7 + 7
