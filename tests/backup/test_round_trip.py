@@ -321,3 +321,22 @@ def test_progress_of_a_long_copy_can_be_watched(world: World) -> None:
     assert all(" web/pv-1: " in line for line in lines)
     assert any("/s" in line and "MiB" in line for line in lines)
     assert "generation" in lines[-1]
+
+
+def test_repository_reached_by_sftp(restic_world: World) -> None:
+    """The SFTP server of OpenSSH, without ssh between."""
+    world = restic_world
+    odd_tree(world.volume, 100)
+    plain_names(world)
+    before = picture(world.volume, holes=False, sockets=False)
+    where = {
+        "repository": f"sftp:nobody@backup:{world.backup}/far",
+        "backend_options": ["sftp.command=/usr/lib/openssh/sftp-server"],
+    }
+    assert world.good(create=True, **where)["complete"]
+    assert world.good(create=False, **where)["changed_files"] == 0
+    assert (world.backup / "far/config").is_file() and not (world.backup / "repository").exists()
+    shutil.rmtree(world.volume)
+    world.volume.mkdir()
+    world.back(**where)
+    assert difference(before, picture(world.volume, holes=False, sockets=False)) == {}
