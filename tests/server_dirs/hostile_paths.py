@@ -184,20 +184,19 @@ case("a link to nothing above", "refused", "symbolic link")(lambda w: link(w, "l
 case("a link to a file", "refused", "symbolic link")(lambda w: link(w, "link", "volume/file"))
 
 
-@case("the share is a link", "arguments", "is a symbolic link; name the directory itself")
-def _share_link(world: World) -> Any:
-    (world.disk / "alias").symlink_to("k8s")
-    share = str(world.disk / "alias")
+def through(world: World, alias: Path, target: str, share: Path) -> Any:
+    """The volume in a share that is named by way of a link."""
+    alias.symlink_to(target)
     step = world.step(world.share / "volume")
-    return [{**step, "share": share, "directory": f"{share}/volume"}], {"shares": [share]}
+    return [{**step, "share": str(share), "directory": str(share / "volume")}], {"shares": [str(share)]}
 
 
-@case("a link above the share", "arguments", "is a symbolic link; name the directory itself")
-def _above_link(world: World) -> Any:
-    (world.folder / "alias").symlink_to("disk")
-    share = str(world.folder / "alias/k8s")
-    step = world.step(world.share / "volume")
-    return [{**step, "share": share, "directory": f"{share}/volume"}], {"shares": [share]}
+case("the share is a link", "arguments", "is a symbolic link; name the directory itself")(
+    lambda w: through(w, w.disk / "alias", "k8s", w.disk / "alias")
+)
+case("a link above the share", "arguments", "is a symbolic link; name the directory itself")(
+    lambda w: through(w, w.folder / "alias", "disk", w.folder / "alias/k8s")
+)
 
 
 @case("links and hard links in it", "changed")

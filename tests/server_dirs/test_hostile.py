@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.clusterkit.storage.tests.server_disk import OWN, World, tree
 
-from . import hostile_paths, hostile_surroundings, hostile_trash  # noqa: F401 - they fill CASES
+from . import hostile_paths, hostile_surroundings, hostile_trash
 from .hostile import CASES, Case
 
 
@@ -20,6 +20,8 @@ def test_there_are_enough_cases() -> None:
     names = [one.name for one in CASES]
     assert len(set(names)) == len(names)
     assert len(names) >= 80
+    where = {one.arrange.__module__ for one in CASES}
+    assert where == {module.__name__ for module in (hostile_paths, hostile_surroundings, hostile_trash)}
 
 
 def own_files(world: World) -> list[Path]:
