@@ -29,11 +29,7 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._backup import 
 )
 from ansible_collections.clusterkit.storage.plugins.module_utils._backup_files import Entry
 from ansible_collections.clusterkit.storage.plugins.module_utils._backup_process import Ended, wait_for_lock
-from ansible_collections.clusterkit.storage.plugins.module_utils._backup_restic_call import (
-    MINIMUM,
-    NO_REPOSITORY,
-    Caller,
-)
+from ansible_collections.clusterkit.storage.plugins.module_utils._backup_restic_call import MINIMUM, Caller
 from ansible_collections.clusterkit.storage.plugins.module_utils._backup_settings import Result, Settings
 from ansible_collections.clusterkit.storage.plugins.module_utils._beneath import OWN
 
@@ -69,9 +65,8 @@ class Restic(Caller):
         ended = self.run(["cat", "config", "--no-lock"], config.append)
         if not ended.status:
             return False
-        failure = self.failure(ended)
-        if not (ended.status == 10 or NO_REPOSITORY.search(ended.errors)):
-            raise failure
+        if not self.is_missing(ended):
+            raise self.failure(ended)
         if not check_mode:
             self.ask("init", "--quiet")
         return True

@@ -19,9 +19,11 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._backup_setting
 MINIMUM = (0, 14, 0)
 
 # Exit statuses of restic 0.17 and newer, and what older ones say instead.
-NO_REPOSITORY = re.compile(
+_CANNOT_OPEN = re.compile(
     r"Is there a repository at the following location|unable to open config file|repository does not exist"
 )
+# The same words also stand before the answer of a store that lets nobody in: rest-server, S3, a file system.
+_REFUSED = re.compile(r"\(40[13]\)|Access Denied|Access Key Id|request signature|permission denied")
 _WRONG_PASSWORD = re.compile(r"wrong password or no key found")
 _LOCKED = re.compile(r"unable to create lock|already locked")
 
@@ -86,14 +88,21 @@ class Caller:
         if ended.status == 12 or _WRONG_PASSWORD.search(ended.errors):
             return BackupError(f"restic: wrong password for {where}")
         words = _backup.without_credentials(ended.words())
-        if ended.status == 10 or NO_REPOSITORY.search(ended.errors):
+        if self.is_missing(ended):
             return BackupError(
                 f"restic: there is no repository at {where}: is the disk mounted, is the server there? For the first "
                 f"backup say create: true ({words})"
             )
         if ended.status == 11 or _LOCKED.search(ended.errors):
             return BackupError(f"restic: {where} is locked by another run ({words})")
+        if _CANNOT_OPEN.search(ended.errors):
+            return BackupError(f"restic: {where} refuses access: look at user, password or key ({words})")
         return BackupError(f"restic: {words}")
+
+    def is_missing(self, ended: Ended) -> bool:
+        """Whether there is no repository, or none that can be reached; a store that refuses access may have one."""
+        errors = ended.errors
+        return ended.status == 10 or bool(_CANNOT_OPEN.search(errors) and not _REFUSED.search(errors))
 
     def check_version(self) -> None:
         try:

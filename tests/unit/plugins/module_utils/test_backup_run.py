@@ -38,6 +38,8 @@ VERSIONS = {
     "rsync": "rsync  version 3.2.7  protocol version 31\n",
     "restic": "restic 0.15.1 compiled with go1.19.8 on linux/amd64\n",
 }
+# What restic 0.14 to 0.18 says around the answer of a store that it cannot open.
+CANNOT_OPEN, IS_THERE = "Fatal: unable to open config file", "Is there a repository at the following location?"
 
 
 class World:
@@ -229,6 +231,9 @@ def test_repository_of_a_later_release(rsync: World) -> None:
         (11, "x", "is locked by another run"),
         (1, "unable to create lock in backend", "is locked"),
         (10, "x", "there is no repository"),
+        (1, f"{CANNOT_OPEN}: unexpected HTTP response (401): 401 Unauthorized\n{IS_THERE}", "refuses access"),
+        (1, f"{CANNOT_OPEN}: Stat: Access Denied.\n{IS_THERE}", "refuses access"),
+        (1, f"{CANNOT_OPEN}: stat /repository/config: permission denied\n{IS_THERE}", "refuses access"),
         (1, "Fatal: something else", "restic: Fatal: something else"),
         (-9, "", "restic: exit status -9"),
     ],
