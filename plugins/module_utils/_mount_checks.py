@@ -28,6 +28,8 @@ LOCK_FILE = "/run/clusterkit-mount-checks.lock"
 _GRACE = 0.5
 # How often a mount is looked at whose earlier check has not come back.
 _RETRY = 0.1
+# What a child says before it asks.
+_BEGUN = b"."
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Check:
     error: int | None = None  # what statvfs(3) returned: 0 or an errno; None: it has not come back
     latency: float | None = None  # seconds until it came back
     earlier: bool = False  # the check of an earlier run has not come back, and none was started now
+    begun: bool = True  # False: the host is so busy that the child has not come to ask
 
 
 @dataclass
@@ -66,16 +69,18 @@ class MountChecks:
             for child in self._children:
                 selector.register(child.pipe, selectors.EVENT_READ, child)
             while selector.get_map() or self._blocked:
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    break
-                for key, _events in selector.select(min(left, _RETRY) if self._blocked else left):
+                left = max(0, deadline - time.monotonic())
+                ready = selector.select(min(left, _RETRY) if self._blocked else left)
+                for key, _events in ready:
                     part = os.read(key.fd, 100)
                     key.data.answer += part
                     if not part:
                         selector.unregister(key.fd)
-                for child in self._start_blocked():
-                    selector.register(child.pipe, selectors.EVENT_READ, child)
+                if left:
+                    for child in self._start_blocked():
+                        selector.register(child.pipe, selectors.EVENT_READ, child)
+                elif not ready:  # answers that were there in time count, also if nobody came to read them
+                    break
         found = {child.mount.mount_id: _read(child.answer) for child in self._children}
         found.update({mount.mount_id: Check(earlier=True) for mount in self._blocked})
         self._end()
@@ -113,7 +118,7 @@ class MountChecks:
         left = {child.pid for child in self._children}
         for child in self._children:
             os.close(child.pipe)
-            if not child.answer:
+            if child.answer in (b"", _BEGUN):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(child.pid, signal.SIGKILL)
         self._children = []
@@ -152,6 +157,7 @@ def _be_the_child(path: str, lock: int, pipe: int) -> None:
                 with contextlib.suppress(OSError):
                     os.close(opened)
         os.chdir("/")
+        os.write(pipe, _BEGUN)
         started, error = time.monotonic(), 0
         try:
             os.statvfs(path)
@@ -163,8 +169,8 @@ def _be_the_child(path: str, lock: int, pipe: int) -> None:
 
 
 def _read(answer: bytes) -> Check:
-    error, _blank, seconds = answer.decode("ascii").strip().partition(" ")
-    return Check(int(error), float(seconds)) if seconds else Check()
+    error, _blank, seconds = answer[len(_BEGUN) :].decode("ascii").strip().partition(" ")
+    return Check(int(error), float(seconds)) if seconds else Check(begun=bool(answer))
 
 
 def _has_ended(pid: int) -> bool:

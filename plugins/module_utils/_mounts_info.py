@@ -72,8 +72,11 @@ def describe(
         answer = answers.get(mount.server) if mount.server is not None else None
         check = checks.get(mount.mount_id)
         health, detail = health_of(check, answer, timeout)
-        if check is None:
-            detail = f"covered by {_cover(table, mount)}, so only its server was asked{detail and ': '}{detail}"
+        if check is None or not check.begun:
+            why = f"the check did not begin within {timeout:g} s, as on a busy host"
+            if check is None:
+                why = f"covered by {_cover(table, mount)}"
+            detail = f"{why}, so only its server was asked{detail and ': '}{detail}"
         mounts.append(
             {
                 **_described(table, mount, root),
@@ -101,7 +104,7 @@ def health_of(check: Check | None, answer: Answer | None, timeout: float) -> tup
         # The mount, or whoever forbids it, has answered.
         return "ok", os.strerror(check.error)
     silent = answer is not None and not answer.answers
-    if check is None:
+    if check is None or not check.begun:
         return ("unreachable", _silence(answer)) if silent else ("ok", "")
     if check.error is not None:
         found = os.strerror(check.error)

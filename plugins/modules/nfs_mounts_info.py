@@ -126,7 +126,8 @@ mounts:
         - V(stale), the server knows the directory no longer (ESTALE).
         - V(unreachable), neither the mount nor its server answers.
         - V(hung), the mount does not answer though its server does.
-        - A covered mount cannot be tried, it is V(ok) or V(unreachable) as its server is.
+        - A covered mount cannot be tried, it is V(ok) or V(unreachable) as its server is. So is a mount whose check did
+          not begin in time, as on a very busy host; RV(mounts[].detail) says so.
       type: str
     latency:
       description: Seconds that the answer took, V(null) if there was none.

@@ -56,7 +56,7 @@ def holders(path: Path) -> list[int]:
     return found
 
 
-def check(lock_file: str, *mounts: Mount, timeout: float = 0.5) -> dict[int, Check]:
+def check(lock_file: str, *mounts: Mount, timeout: float = 2) -> dict[int, Check]:
     checks = MountChecks(lock_file)
     checks.start(mounts)
     return checks.wait(time.monotonic() + timeout)
@@ -75,6 +75,20 @@ def test_fifty_dead_mounts_cost_one_deadline_and_leave_nothing(lock_file: str, t
     assert [each for each in found.values() if each == Check()] == [Check()] * 50
     assert found[99].error == 0
     assert holders(Path(lock_file)) == []
+
+
+def test_a_child_that_has_not_begun_says_nothing_of_its_mount(lock_file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_mount_checks.os, "setsid", lambda: time.sleep(60))  # the first thing that a child does
+    assert check(lock_file, mount(1, "/")) == {1: Check(begun=False)}
+    assert holders(Path(lock_file)) == []
+
+
+def test_answers_that_nobody_came_to_read_in_time_count(lock_file: str, tmp_path: Path) -> None:
+    checks = MountChecks(lock_file)
+    checks.start([mount(1, str(tmp_path)), mount(2, "/stale")])
+    deadline = time.monotonic()
+    time.sleep(5)
+    assert {number: each.error for number, each in checks.wait(deadline).items()} == {1: 0, 2: errno.ESTALE}
 
 
 def test_a_child_that_cannot_be_killed_is_not_joined_by_a_second_one(

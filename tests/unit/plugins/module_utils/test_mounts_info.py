@@ -125,6 +125,8 @@ def test_kubelet_may_have_another_root() -> None:
         (Check(errno.EIO, 4), YES, "hung", "Input/output error, though its server answers"),
         (None, YES, "ok", ""),
         (None, NO, "unreachable", "no connection within 5 s"),
+        (Check(begun=False), YES, "ok", ""),
+        (Check(begun=False), NO, "unreachable", "no connection within 5 s"),
     ],
 )
 def test_the_mount_s_answer_is_told_apart_from_the_server_s(
