@@ -22,8 +22,8 @@ MINIMUM = (0, 14, 0)
 _CANNOT_OPEN = re.compile(
     r"Is there a repository at the following location|unable to open config file|repository does not exist"
 )
-# The same words also stand before the answer of a store that lets nobody in: rest-server, S3, a file system.
-_REFUSED = re.compile(r"\(40[13]\)|Access Denied|Access Key Id|request signature|permission denied")
+# The same words also stand before what a store (rest-server, S3, a file system) says that is away or lets nobody in.
+_AWAY = re.compile(r"\(40[13]\)|Access Denied|Access Key Id|request signature|permission denied|dial tcp|i/o timeout")
 _WRONG_PASSWORD = re.compile(r"wrong password or no key found")
 _LOCKED = re.compile(r"unable to create lock|already locked")
 
@@ -90,19 +90,21 @@ class Caller:
         words = _backup.without_credentials(ended.words())
         if self.is_missing(ended):
             return BackupError(
-                f"restic: there is no repository at {where}: is the disk mounted, is the server there? For the first "
-                f"backup say create: true ({words})"
+                f"restic: there is no repository at {where}: is the disk mounted? "
+                f"For the first backup say create: true ({words})"
             )
         if ended.status == 11 or _LOCKED.search(ended.errors):
             return BackupError(f"restic: {where} is locked by another run ({words})")
         if _CANNOT_OPEN.search(ended.errors):
-            return BackupError(f"restic: {where} refuses access: look at user, password or key ({words})")
+            return BackupError(
+                f"restic: {where} cannot be opened: is the server there, does it accept user and password? ({words})"
+            )
         return BackupError(f"restic: {words}")
 
     def is_missing(self, ended: Ended) -> bool:
-        """Whether there is no repository, or none that can be reached; a store that refuses access may have one."""
+        """Whether there is no repository; a store that is away or refuses access may have one."""
         errors = ended.errors
-        return ended.status == 10 or bool(_CANNOT_OPEN.search(errors) and not _REFUSED.search(errors))
+        return ended.status == 10 or bool(_CANNOT_OPEN.search(errors) and not _AWAY.search(errors))
 
     def check_version(self) -> None:
         try:
