@@ -65,6 +65,103 @@ def test_difference_of_one_word_names_that_word() -> None:
     assert _export_options.differences(meaning("rw"), meaning("ro")) == ["rw wanted", "ro found"]
 
 
+def test_words_of_one_side_alone_are_named_alone() -> None:
+    assert _export_options.differences(meaning("nordirplus"), meaning("")) == ["nordirplus wanted"]
+    assert _export_options.differences(meaning(""), meaning("nordirplus")) == ["nordirplus found"]
+
+
+def test_the_same_words_in_another_order_are_named_as_a_whole() -> None:
+    one, other = meaning("sec=sys,rw,sec=krb5,ro"), meaning("sec=krb5,ro,sec=sys,rw")
+    assert _export_options.differences(one, other) == [
+        f"{','.join(one.options())} wanted",
+        f"{','.join(other.options())} found",
+    ]
+
+
+UUID = "12345678-1234-1234-1234-123456789abc"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("no_wdelay", ["no_wdelay"]),
+        ("anonuid=7", ["anonuid=7", "anongid=65534"]),
+        ("anongid=7", ["anonuid=65534", "anongid=7"]),
+        ("anonuid=-2", ["anonuid=4294967294"]),
+        # strtol and strtoul end at the largest number; what is kept of it are 32 bits.
+        ("anonuid=9223372036854775807", ["anonuid=4294967295"]),
+        ("anonuid=9223372036854775808", ["anonuid=4294967295"]),
+        ("anonuid=-9223372036854775809", ["anonuid=0"]),
+        ("fsid=18446744073709551615", ["fsid=4294967295"]),
+        ("fsid=18446744073709551616", ["fsid=4294967295"]),
+        ("fsid=18446744073709551617", ["fsid=4294967295"]),
+        ("fsid=-1", ["fsid=4294967295"]),
+        ("fsid=+5", ["fsid=5"]),
+        ("fsid=0x1f", ["fsid=31"]),
+        ("fsid=0X1F", ["fsid=31"]),
+        ("fsid=017", ["fsid=15"]),
+        ("fsid=9", ["fsid=9"]),
+        ("fsid=root", ["fsid=0"]),
+        (f"fsid={UUID}", [f"fsid={UUID}"]),
+        (f"fsid={UUID.upper()}", [f"fsid={UUID.upper()}"]),
+        # The number at its start comes to light by reexport=.
+        (f"fsid={UUID},reexport=none", ["fsid=12345678", f"fsid={UUID}"]),
+        (f"fsid=a{UUID[1:]},reexport=none", [f"fsid=a{UUID[1:]}"]),
+        ("fsid=7,reexport=predefined-fsidnum", ["fsid=7", "reexport=predefined-fsidnum"]),
+        ("reexport=auto-fsidnum", ["reexport=auto-fsidnum"]),
+        ("mp", ["mountpoint"]),
+        ("mp=/srv", ["mountpoint=/srv"]),
+        ("refer=/a@b", ["refer=/a@b"]),
+        ("squash_uids=0-99,squash_gids=5", ["squash_uids=0-99", "squash_gids=5"]),
+        ("sec=krb5:sys", ["sec=krb5:sys"]),
+        ("xprtsec=tls:mtls", ["xprtsec=mtls:tls"]),
+    ],
+)
+def test_values_as_etab_has_them(options: str, words: list[str]) -> None:
+    names = {word.partition("=")[0] for word in words}
+    assert [word for word in meaning(options).options() if word.partition("=")[0] in names] == words
+
+
+@pytest.mark.parametrize(
+    ("options", "access"),
+    [
+        # A flavor begins with what holds for the export where it is named.
+        ("sec=sys,rw,sec=krb5,insecure", {"sys": "rw,secure", "krb5": "rw,insecure"}),
+        ("sec=sys:krb5,rw", {"sys": "rw,secure", "krb5": "rw,secure"}),
+        ("sec=sys,ro,sec=krb5,rw,sec=sys,insecure", {"sys": "ro,insecure", "krb5": "rw,secure"}),
+    ],
+)
+def test_access_by_security_flavor(options: str, access: dict[str, str]) -> None:
+    assert {
+        one.name: f"{'ro' if 'ro' in one.flags else 'rw'},{'insecure' if 'insecure' in one.flags else 'secure'}"
+        for one in meaning(options).flavors
+    } == access
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ("rw,,sync", "there is an empty option: two commas, or a comma at the start"),
+        ("rw=1=2", '"rw=1=2": rw takes no value'),
+        ("fsid", '"fsid" needs a value: fsid=...'),
+        ("rww", '"rww" is not an option of exports(5); did you mean "rw"?'),
+        ("anonui=1000000000", '"anonui=1000000000" is not an option of exports(5); did you mean "anonuid="?'),
+        ("quite=other", '"quite=other" is not an option of exports(5)'),
+        ("sec=krb6", '"krb6" is not a security flavor of sec=; did you mean "krb5"?'),
+        ("xprtsec=tlss", '"tlss" is not a policy of xprtsec=; did you mean "tls"?'),
+        ("reexport=auto-fsidnumm", '"auto-fsidnumm" is not a method of reexport=; did you mean "auto-fsidnum"?'),
+        ("squash_uids=1-", 'squash_uids="1-" is not a number or a range of numbers'),
+        ("anongid=0x1", 'anongid="0x1" is not a number'),
+        *(
+            (f"fsid={bad}", f'fsid="{bad}" is neither a number, nor "root", nor a UUID of 32 hexadecimal digits')
+            for bad in ("x", "08", "0x", "1 ", "ROOT", f"X{UUID[1:]}", f"{UUID}0")
+        ),
+    ],
+)
+def test_options_that_exportfs_refuses(options: str, problem: str) -> None:
+    assert problem_of(options) == problem
+
+
 def test_kernels_without_ports_by_flavor_use_those_of_the_export() -> None:
     """There `sec=sys,secure,sec=krb5,insecure` is insecure for both, and etab shows it once."""
     old = Dialect(flavor_flags=_export_options.FLAVOR_FLAGS_OLD)

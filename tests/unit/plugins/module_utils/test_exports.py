@@ -31,6 +31,8 @@ def seen(text: str) -> list[tuple[str, str]]:
         ("# a comment does not go on \\\n/a h(rw)\n", [("/a", "h")]),
         ("/a h(rw) \\\n\t i(ro)\n/b h(rw)\n", [("/a", "h"), ("/a", "i"), ("/b", "h")]),
         ("/a\\\nh(rw)\n", [("/a", "h")]),
+        ("/a h(rw) \\\n Xi(ro)\n", [("/a", "h"), ("/a", "Xi")]),
+        ("/a h(rw) \\\nXi(ro)\n", [("/a", "h"), ("/a", "Xi")]),
         ('"/a b" h(rw)\n', [("/a b", "h")]),
         ('/a" "b "h(rw)"\n', [("/a b", "h")]),
         ("/a\\040b h(rw)\n", [("/a b", "h")]),
@@ -54,9 +56,37 @@ def test_escapes_are_read_again_after_what_they_yield() -> None:
     assert seen("/a\\134040b h(rw)\n") == [("/a b", "h")]
 
 
+def test_words_are_written_with_as_few_escapes_as_can_be() -> None:
+    assert _exports.escape('/aX b\\X"#ü') == "/aX\\040b\\134X\\042\\043ü"
+    assert _exports.escape("\\17") == "\\134\\061\\067"  # else 17 would be read as the end of one more escape
+    assert _exports.format_export("/a b", [("h", ["rw", "sync"]), ("", [])]) == "/a\\040b h(rw,sync) *()"
+
+
 def test_default_options_hold_for_the_clients_behind_them_and_add_up() -> None:
     found = parse("/a -rw h -insecure i(ro)\n").entries
     assert [entry.meaning for entry in found] == [meaning("rw"), meaning("rw,insecure,ro")]
+
+
+@pytest.mark.parametrize(
+    ("defaults", "first", "second"),
+    [("rw", "insecure", "ro"), ("sec=sys", "sec=sys,rw", "sec=sys"), ("xprtsec=tls", "xprtsec=mtls", "xprtsec=tls")],
+)
+def test_what_a_client_adds_does_not_reach_the_next(defaults: str, first: str, second: str) -> None:
+    found = parse(f"/a -{defaults} h({first}) i({second})\n").entries
+    assert [entry.meaning for entry in found] == [meaning(f"{defaults},{first}"), meaning(f"{defaults},{second}")]
+
+
+@pytest.mark.parametrize(
+    "option", ["mountpoint=/ü", "refer=/ü@h", "fsid=12345678ü1234ü1234ü1234ü123456789abc", "mountpoint=/ü,refer=/ü@h"]
+)
+def test_values_may_hold_any_letter(option: str) -> None:
+    [entry] = parse(f"/a h({option})\n").entries
+    assert set(option.split(",")) <= set(entry.meaning.options())
+
+
+def test_lines_are_counted_over_continuations() -> None:
+    found = parse("\n\n/a h(rw) \\\n  \\\n i(rww)\n/b j (rw)\n/c (rw)\n")
+    assert [problem.line for problem in found.problems] == [5, 6, 7]
 
 
 def test_flavors_among_default_options_keep_their_access() -> None:
