@@ -138,7 +138,8 @@ def test_the_suffix_that_was_meant_is_named(text: str, meant: str) -> None:
     ],
 )
 def test_the_suffix_that_is_meant_is_named_if_it_is_one_of_a_size(text: str, words: str) -> None:
-    with pytest.raises(ValueError, match=f"^{re.escape(f'"{text}" is not a quantity: {words}')}$"):
+    problem = f'"{text}" is not a quantity: {words}'
+    with pytest.raises(ValueError, match=f"^{re.escape(problem)}$"):
         _quantity.parse(text)
 
 
