@@ -59,6 +59,7 @@ def test_escapes_are_read_again_after_what_they_yield() -> None:
 def test_words_are_written_with_as_few_escapes_as_can_be() -> None:
     assert _exports.escape('/aX b\\X"#ü') == "/aX\\040b\\134X\\042\\043ü"
     assert _exports.escape("\\17") == "\\134\\061\\067"  # else 17 would be read as the end of one more escape
+    assert _exports.escape("\\1X1") == "\\134\\061X1"
     assert _exports.format_export("/a b", [("h", ["rw", "sync"]), ("", [])]) == "/a\\040b h(rw,sync) *()"
 
 
