@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import math
 import os
 import selectors
 import signal
@@ -57,11 +58,24 @@ class MountChecks:
     lock_file: str = LOCK_FILE
     _children: list[_Child] = field(default_factory=list)
     _blocked: list[Mount] = field(default_factory=list)  # an earlier check has not come back
+    _late: list[Mount] = field(default_factory=list)  # there was no time to start a check
 
-    def start(self, mounts: Iterable[Mount]) -> None:
-        """Start one child a mount; to be called before this process starts any thread. Raises OSError."""
-        for mount in mounts:
-            self._start(mount)
+    def start(self, mounts: Iterable[Mount], deadline: float) -> None:
+        """Start one child a mount until `deadline` (of time.monotonic()), before this process starts any thread.
+
+        Raises OSError.
+        """
+        # What is opened from now on takes the lowest numbers that are free.
+        highest = max(int(opened.name) for opened in Path("/proc/self/fd").iterdir())
+        nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            for mount in mounts:
+                if time.monotonic() < deadline:
+                    self._start(mount, nothing, highest)
+                else:
+                    self._late.append(mount)
+        finally:
+            os.close(nothing)
 
     def wait(self, deadline: float) -> dict[int, Check]:
         """Return the checks by mount id, at `deadline` (of time.monotonic()) plus _GRACE at the latest."""
@@ -83,6 +97,7 @@ class MountChecks:
                     break
         found = {child.mount.mount_id: _read(child.answer) for child in self._children}
         found.update({mount.mount_id: Check(earlier=True) for mount in self._blocked})
+        found.update({mount.mount_id: Check(begun=False) for mount in self._late})
         self._end()
         return found
 
@@ -90,10 +105,10 @@ class MountChecks:
         """Start the checks that an earlier one has made room for."""
         count = len(self._children)
         waiting, self._blocked = self._blocked, []
-        self.start(waiting)
+        self.start(waiting, math.inf)
         return self._children[count:]
 
-    def _start(self, mount: Mount) -> None:
+    def _start(self, mount: Mount, nothing: int, highest: int) -> None:
         # A lock of the open file, not of the process: the child has it from its birth to its end.
         lock = os.open(self.lock_file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
@@ -108,7 +123,7 @@ class MountChecks:
                 os.close(writing)
                 raise
             if not pid:
-                _be_the_child(mount.path, lock, writing)
+                _be_the_child(mount.path, lock, writing, nothing, max(highest, lock, writing))
             os.close(writing)
             self._children.append(_Child(mount, pid, reading))
         finally:
@@ -144,18 +159,17 @@ def _lock(descriptor: int, mount_id: int) -> bool:
     return True
 
 
-def _be_the_child(path: str, lock: int, pipe: int) -> None:
-    """Ask the file system, say what it answered, and end."""
+def _be_the_child(path: str, lock: int, pipe: int, nothing: int, highest: int) -> None:
+    """Ask the file system, say what it answered, and end. Each page that is written to here is copied first."""
     try:
         os.setsid()
         # A child that cannot be killed must not hold open what somebody reads to its end, such as our output.
-        nothing = os.open(os.devnull, os.O_RDWR)
         for descriptor in range(3):
             os.dup2(nothing, descriptor)
-        for opened in [int(each.name) for each in Path("/proc/self/fd").iterdir()]:
-            if opened > 2 and opened not in (lock, pipe):
-                with contextlib.suppress(OSError):
-                    os.close(opened)
+        low, high = sorted((lock, pipe))
+        os.closerange(3, low)
+        os.closerange(low + 1, high)
+        os.closerange(high + 1, highest + 1)
         os.chdir("/")
         os.write(pipe, _BEGUN)
         started, error = time.monotonic(), 0

@@ -41,12 +41,14 @@ def look(
 
     Raises OSError when the mount table cannot be read or no check can be started.
     """
-    deadline = time.monotonic() + timeout
+    began = time.monotonic()
+    deadline = began + timeout
     table = read_table()
     nfs = [mount for mount in table.mounts if mount.is_nfs]
     servers = sorted({mount.server for mount in nfs if mount.server is not None})
     checks = checks or MountChecks()
-    checks.start(mount for mount in nfs if not _is_covered(table, mount))
+    # Half of the time is left to the servers: of a mount that is not tried they alone tell.
+    checks.start([mount for mount in nfs if not _is_covered(table, mount)], began + timeout / 2)
     with ThreadPoolExecutor(max_workers=max(1, len(servers))) as pool:
         asked = [pool.submit(ask, *server, timeout=max(0.001, deadline - time.monotonic())) for server in servers]
         found = checks.wait(deadline)
@@ -72,11 +74,8 @@ def describe(
         answer = answers.get(mount.server) if mount.server is not None else None
         check = checks.get(mount.mount_id)
         health, detail = health_of(check, answer, timeout)
-        if check is None or not check.begun:
-            why = f"the check did not begin within {timeout:g} s, as on a busy host"
-            if check is None:
-                why = f"covered by {_cover(table, mount)}"
-            detail = f"{why}, so only its server was asked{detail and ': '}{detail}"
+        if check is None:
+            detail = f"covered by {_cover(table, mount)}, so only its server was asked{detail and ': '}{detail}"
         mounts.append(
             {
                 **_described(table, mount, root),
@@ -104,17 +103,21 @@ def health_of(check: Check | None, answer: Answer | None, timeout: float) -> tup
         # The mount, or whoever forbids it, has answered.
         return "ok", os.strerror(check.error)
     silent = answer is not None and not answer.answers
-    if check is None or not check.begun:
+    if check is None:
         return ("unreachable", _silence(answer)) if silent else ("ok", "")
     if check.error is not None:
         found = os.strerror(check.error)
+    elif not check.begun:
+        found = "the check did not begin in time, as on a busy host"
     elif check.earlier:
         found = "an earlier check of this mount has not come back, so none was started"
     else:
         found = f"no answer within {timeout:g} s"
     if silent:
         return "unreachable", f"{found}; its server does not answer either: {_silence(answer)}"
-    return "hung", f"{found}" + ("" if answer is None else ", though its server answers")
+    if not check.begun:
+        return "ok", found + ("" if answer is None else "; its server answers")
+    return "hung", found + ("" if answer is None else ", though its server answers")
 
 
 def _silence(answer: Answer | None) -> str:

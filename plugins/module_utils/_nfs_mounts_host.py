@@ -108,9 +108,9 @@ class Machine:
 
     def check(self, mounts: Sequence[Mount], timeout: float) -> dict[int, Check]:
         """Return by mount id whether the mounts answer; only for mounts whose server does."""
-        checks = MountChecks()
-        checks.start(mounts)
-        return checks.wait(time.monotonic() + timeout)
+        checks, deadline = MountChecks(), time.monotonic() + timeout
+        checks.start(mounts, deadline)
+        return checks.wait(deadline)
 
     def holders(self, path: str) -> list[str]:
         return _holders.processes_in(path)

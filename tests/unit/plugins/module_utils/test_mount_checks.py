@@ -58,8 +58,9 @@ def holders(path: Path) -> list[int]:
 
 def check(lock_file: str, *mounts: Mount, timeout: float = 2) -> dict[int, Check]:
     checks = MountChecks(lock_file)
-    checks.start(mounts)
-    return checks.wait(time.monotonic() + timeout)
+    deadline = time.monotonic() + timeout
+    checks.start(mounts, deadline)
+    return checks.wait(deadline)
 
 
 def test_each_mount_gets_its_own_answer(lock_file: str, tmp_path: Path) -> None:
@@ -85,10 +86,19 @@ def test_a_child_that_has_not_begun_says_nothing_of_its_mount(lock_file: str, mo
 
 def test_answers_that_nobody_came_to_read_in_time_count(lock_file: str, tmp_path: Path) -> None:
     checks = MountChecks(lock_file)
-    checks.start([mount(1, str(tmp_path)), mount(2, "/stale")])
+    checks.start([mount(1, str(tmp_path)), mount(2, "/stale")], time.monotonic() + 60)
     deadline = time.monotonic()
     time.sleep(5)
     assert {number: each.error for number, each in checks.wait(deadline).items()} == {1: 0, 2: errno.ESTALE}
+
+
+def test_no_check_is_started_when_the_time_for_that_is_over(lock_file: str, tmp_path: Path) -> None:
+    checks = MountChecks(lock_file)
+    checks.start([mount(1, str(tmp_path))], time.monotonic() + 60)
+    checks.start([mount(2, str(tmp_path))], time.monotonic())
+    found = checks.wait(time.monotonic() + 20)
+    assert found[1].error == 0
+    assert found[2] == Check(begun=False)
 
 
 def test_a_child_that_cannot_be_killed_is_not_joined_by_a_second_one(
@@ -155,7 +165,7 @@ def test_no_descriptor_is_left_open(lock_file: str, tmp_path: Path) -> None:
 
 def test_a_lock_file_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No such file"):
-        MountChecks(str(tmp_path / "no folder" / "lock")).start([mount(1, "/")])
+        MountChecks(str(tmp_path / "no folder" / "lock")).start([mount(1, "/")], time.monotonic() + 60)
 
 
 def test_a_child_that_cannot_be_started_is_an_error_and_leaves_nothing(
@@ -167,5 +177,5 @@ def test_a_child_that_cannot_be_started_is_an_error_and_leaves_nothing(
     before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 (a count)
     monkeypatch.setattr(os, "fork", fork)
     with pytest.raises(BlockingIOError):
-        MountChecks(lock_file).start([mount(1, "/")])
+        MountChecks(lock_file).start([mount(1, "/")], time.monotonic() + 60)
     assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208 (as above)
