@@ -26,7 +26,7 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._mounts import 
 # In a file system that a boot empties: of the processes of an earlier boot none lives.
 LOCK_FILE = "/run/clusterkit-mount-checks.lock"
 # How long killed children may take to go away. Nobody waits longer for one in state D.
-_GRACE = 0.5
+_GRACE = 0.2
 # How often a mount is looked at whose earlier check has not come back.
 _RETRY = 0.1
 # What a child says before it asks.
