@@ -39,6 +39,11 @@ def seen(text: str) -> list[tuple[str, str]]:
         ("/\\303\\274 h(rw)\n", [("/ü", "h")]),
         ("/ü h(rw)\n", [("/ü", "h")]),
         ("/a\\777 h(rw)\n", [("/a\\777", "h")]),
+        ("/a\\400 h(rw)\n", [("/a\\400", "h")]),
+        ("\\057a h(rw)\n", [("/a", "h")]),
+        ("/a\\000b h(rw)\n", [("/a", "h")]),
+        ('"/a\\\nb" h(rw)\n', [("/a b", "h")]),
+        ("/a -rw Xh(ro)\n", [("/a", "Xh")]),
         ("/a#b h(rw)\n", [("/a#b", "h")]),
         ("/a -rw h i -ro j\n", [("/a", "h"), ("/a", "i"), ("/a", "j")]),
         (
@@ -85,7 +90,13 @@ def test_values_may_hold_any_letter(option: str) -> None:
     assert set(option.split(",")) <= set(entry.meaning.options())
 
 
-def test_lines_are_counted_over_continuations() -> None:
+def test_lines_are_counted_over_continuations_and_in_quotes() -> None:
+    found = parse('"/a\nb" h(rww)\n')
+    assert [problem.line for problem in found.problems] == [2]
+    found = parse("/a -rw h(rww)\n/b -ro -x(rw)\n/c (ro\n")
+    assert [problem.line for problem in found.problems] == [1, 2, 3]
+    assert [(entry.path, entry.host) for entry in found.lost] == [("/a", "h"), ("/b", "-x"), ("/c", "*")]
+    assert found.lost[-1].meaning == Meaning(), "nothing of a list without an end is taken"
     found = parse("\n\n/a h(rw) \\\n  \\\n i(rww)\n/b j (rw)\n/c (rw)\n")
     assert [problem.line for problem in found.problems] == [5, 6, 7]
 
@@ -168,6 +179,19 @@ def test_what_ends_the_reading_of_a_file(text: str, words: str) -> None:
     assert words in found.problems[0].text
     assert found.problems[0].stops
     assert found.lost[-1].path == "/last"
+
+
+@pytest.mark.parametrize("escaped", ["", "\\040"])
+def test_words_may_be_as_long_as_the_buffers_of_nfs_utils(escaped: str) -> None:
+    blanks = len(escaped) // 4
+    path = "/" + escaped + "p" * (_exports.MAX_PATH - 1 - blanks)
+    client = "h" + escaped + "h" * (_exports.MAX_CLIENT - 5 - blanks) + "(rw)"
+    assert not parse(f"{path} {client}\n").lost
+    for text, words in (
+        (f"{path}p {client}\n", f"the path is longer than {_exports.MAX_PATH} bytes"),
+        (f"{path} h{client}\n", f"a client with its options is longer than {_exports.MAX_CLIENT} bytes"),
+    ):
+        assert [problem.text for problem in parse(text).problems] == [words]
 
 
 @pytest.mark.parametrize(
