@@ -56,6 +56,14 @@ def holders(path: Path) -> list[int]:
     return found
 
 
+def holders_left(path: Path, count: int = 0) -> list[int]:
+    """Return the same once there are no more than `count`: a busy machine ends children late, and nobody waits long."""
+    deadline = time.monotonic() + 20
+    while len(found := holders(path)) > count and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return found
+
+
 def check(lock_file: str, *mounts: Mount, timeout: float = 2) -> dict[int, Check]:
     checks = MountChecks(lock_file)
     deadline = time.monotonic() + timeout
@@ -71,17 +79,17 @@ def test_each_mount_gets_its_own_answer(lock_file: str, tmp_path: Path) -> None:
 
 def test_fifty_dead_mounts_cost_one_deadline_and_leave_nothing(lock_file: str, tmp_path: Path) -> None:
     started = time.monotonic()
-    found = check(lock_file, *(mount(number, "/hang") for number in range(50)), mount(99, str(tmp_path)), timeout=1)
-    assert time.monotonic() - started < 25, "one deadline, not fifty; a busy machine may take its time"
+    found = check(lock_file, *(mount(number, "/hang") for number in range(50)), mount(99, str(tmp_path)), timeout=10)
+    assert time.monotonic() - started < 50, "one deadline, not fifty; a busy machine may take its time"
     assert [each for each in found.values() if each == Check()] == [Check()] * 50
     assert found[99].error == 0
-    assert holders(Path(lock_file)) == []
+    assert holders_left(Path(lock_file)) == []
 
 
 def test_a_child_that_has_not_begun_says_nothing_of_its_mount(lock_file: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_mount_checks.os, "setsid", lambda: time.sleep(60))  # the first thing that a child does
     assert check(lock_file, mount(1, "/")) == {1: Check(begun=False)}
-    assert holders(Path(lock_file)) == []
+    assert holders_left(Path(lock_file)) == []
 
 
 def test_answers_that_nobody_came_to_read_in_time_count(lock_file: str, tmp_path: Path) -> None:
@@ -110,10 +118,10 @@ def test_a_child_that_cannot_be_killed_is_not_joined_by_a_second_one(
     assert len(left) == 1
     started = time.monotonic()
     for _run in range(3):
-        found = check(lock_file, mount(1, "/hang"), mount(2, str(tmp_path)), timeout=0.3)
+        found = check(lock_file, mount(1, "/hang"), mount(2, str(tmp_path)))
         assert found[1] == Check(earlier=True)
         assert found[2].error == 0
-    assert holders(Path(lock_file)) == left
+    assert holders_left(Path(lock_file), 1) == left
     assert time.monotonic() - started < 25
     monkeypatch.undo()
     os.kill(left[0], 9)
