@@ -125,7 +125,7 @@ def _write(entry: Entry) -> str:
 
 
 def _rewrite(text: str, wanted: Entry) -> str:
-    """Change only the fields that differ: somebody may have aligned the columns."""
+    """Change only the fields that differ, of a line for the same mount point: somebody may have aligned the columns."""
     old = _parse_entry(text)
     pieces = re.split(r"([ \t]+)", text.rstrip("\n"))
     at = [index for index, piece in enumerate(pieces) if piece and piece.strip(" \t")]
@@ -133,8 +133,6 @@ def _rewrite(text: str, wanted: Entry) -> str:
         return _write(wanted)
     if old.source != wanted.source:
         pieces[at[_SOURCE]] = escape(wanted.source)
-    if old.path != wanted.path:
-        pieces[at[_PATH]] = escape(wanted.path)
     if old.fstype != wanted.fstype:
         pieces[at[_TYPE]] = escape(wanted.fstype)
     if old.options != wanted.options:

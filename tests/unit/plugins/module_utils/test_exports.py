@@ -139,6 +139,12 @@ def test_space_before_the_bracket_exports_to_the_world() -> None:
     ]
 
 
+def test_options_behind_a_client_with_options_are_those_of_the_world() -> None:
+    found = parse("/a h(rw) (ro)\n")
+    assert [(entry.host, entry.meaning) for entry in found.effective] == [("h", meaning("rw")), ("*", meaning("ro"))]
+    assert [problem.text for problem in found.problems] == ['no client before "(ro)": exports /a to the whole world']
+
+
 @pytest.mark.parametrize("text", ["/a\n", "/a (rw)\n", "/a -rw\n", "/a h(rw) -ro\n", "/a *(ro) # fine\n"])
 def test_a_path_without_client_is_exported_to_the_world(text: str) -> None:
     found = parse(text)

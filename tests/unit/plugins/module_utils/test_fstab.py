@@ -46,6 +46,31 @@ def test_only_the_field_that_differs_is_written_anew() -> None:
     assert after == "# mine\nnfs2:/a   /data\tnfs  ro  0 0  # why\nnext /x ext4 defaults 0 0\n"
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("nfs1:/b /data/ nfs rw 0 0\n", "nfs1:/a /data/ nfs ro 0 0\n"),
+        ("nfs1:/a /data nfs rw 0 0 \t\n", "nfs1:/a /data nfs ro 0 0 \t\n"),
+        ("nfs1:/a /data nfs rw 0 0 # X\n", "nfs1:/a /data nfs ro 0 0 # X\n"),
+        ("nfs1:/a /data nfs rw 0 0\r\n", "nfs1:/a /data nfs ro 0 0\r\n"),
+        ("nfs1:/a /data nfs #rw\n", "nfs1:/a /data nfs ro 0 0\n"),
+        # Neither is a blank: it is the source.
+        ("X /data nfs ro 0 0\n", "nfs1:/a /data nfs ro 0 0\n"),
+        ("\x0b /data nfs ro 0 0\n", "nfs1:/a /data nfs ro 0 0\n"),
+    ],
+)
+def test_what_stands_around_the_fields_stays(before: str, after: str) -> None:
+    assert changed(before, Entry("nfs1:/a", "/data", "nfs", ("ro",))) == after
+
+
+def test_changed_lines_are_known_without_reading_them_again() -> None:
+    wanted, other = Entry("nfs1:/a", "/data", "nfs", ("ro",)), Entry("nfs1:/b", "/new", "nfs", ())
+    lines = _fstab.with_entry(_fstab.with_entry(_fstab.parse("nfs1:/a /data nfs rw 0 0"), wanted), other)
+    assert [line.entry for line in lines] == [wanted, other]
+    lines = _fstab.with_entry(_fstab.parse("nfs1:/a /data nfs ro 0 0"), other)
+    assert [line.entry for line in lines] == [wanted, other]
+
+
 def test_a_line_without_options_gets_them() -> None:
     assert changed("nfs1:/a /data nfs\n", Entry("nfs1:/a", "/data", "nfs", ("ro",))) == "nfs1:/a /data nfs ro 0 0\n"
 
