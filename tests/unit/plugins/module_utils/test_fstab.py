@@ -63,6 +63,24 @@ def test_what_stands_around_the_fields_stays(before: str, after: str) -> None:
     assert changed(before, Entry("nfs1:/a", "/data", "nfs", ("ro",))) == after
 
 
+@pytest.mark.parametrize(
+    ("text", "entry"),
+    [
+        ("#n:/a /data nfs ro 0 0\n", None),
+        ("n:/a /data\n", None),
+        ("n:/a /data nfs\n", Entry("n:/a", "/data", "nfs", ())),
+        ("n:/a /data nfs #ro\n", Entry("n:/a", "/data", "nfs", ())),
+        ("n:/a /data nfs X\n", Entry("n:/a", "/data", "nfs", ("X",))),
+        ("n:/a /data nfs ro\r\n", Entry("n:/a", "/data", "nfs", ("ro\r",))),
+        ("n:/a //data///X/ nfs ro\n", Entry("n:/a", "/data/X", "nfs", ("ro",))),
+        ("n:/ // nfs ro\n", Entry("n:/", "/", "nfs", ("ro",))),
+        ("swap none// swap sw\n", Entry("swap", "none//", "swap", ("sw",))),
+    ],
+)
+def test_a_line_is_read_as_libmount_reads_it(text: str, entry: Entry | None) -> None:
+    assert [line.entry for line in _fstab.parse(text)] == [entry]
+
+
 def test_changed_lines_are_known_without_reading_them_again() -> None:
     wanted, other = Entry("nfs1:/a", "/data", "nfs", ("ro",)), Entry("nfs1:/b", "/new", "nfs", ())
     lines = _fstab.with_entry(_fstab.with_entry(_fstab.parse("nfs1:/a /data nfs rw 0 0"), wanted), other)
