@@ -71,7 +71,7 @@ def test_what_stands_around_the_fields_stays(before: str, after: str) -> None:
         ("n:/a /data nfs\n", Entry("n:/a", "/data", "nfs", ())),
         ("n:/a /data nfs #ro\n", Entry("n:/a", "/data", "nfs", ())),
         ("n:/a /data nfs X\n", Entry("n:/a", "/data", "nfs", ("X",))),
-        ("n:/a /data nfs ro\r\n", Entry("n:/a", "/data", "nfs", ("ro\r",))),
+        ("n:/a /data nfs\r\n", Entry("n:/a", "/data", "nfs\r", ())),
         ("n:/a //data///X/ nfs ro\n", Entry("n:/a", "/data/X", "nfs", ("ro",))),
         ("n:/ // nfs ro\n", Entry("n:/", "/", "nfs", ("ro",))),
         ("swap none// swap sw\n", Entry("swap", "none//", "swap", ("sw",))),
