@@ -51,7 +51,7 @@ def _parse_entry(text: str) -> Entry | None:
     # libmount reads a line without options, too.
     if len(fields) < 3 or fields[_SOURCE].startswith("#"):
         return None
-    options = fields[_OPTIONS] if len(fields) > _OPTIONS and not fields[_OPTIONS].startswith("#") else ""
+    options = fields[_OPTIONS] if len(fields) > _OPTIONS else ""
     return Entry(
         source=unescape(fields[_SOURCE]),
         path=_normal(unescape(fields[_PATH])),
@@ -66,8 +66,9 @@ def normal_options(options: Sequence[str]) -> tuple[str, ...]:
 
 
 def _fields(text: str) -> list[str]:
-    # Blanks and tabs only: a carriage return or a no-break space is part of a field.
-    return [field for field in re.split(r"[ \t]+", text.rstrip("\n")) if field]
+    # Blanks and tabs only, and as in libmount a carriage return before the end of the line: elsewhere that, a no-break
+    # space and a "#" are parts of a field.
+    return [field for field in re.split(r"[ \t]+", text.rstrip("\n").removesuffix("\r")) if field]
 
 
 def _normal(path: str) -> str:

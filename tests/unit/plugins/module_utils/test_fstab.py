@@ -69,16 +69,27 @@ def test_what_stands_around_the_fields_stays(before: str, after: str) -> None:
         ("#n:/a /data nfs ro 0 0\n", None),
         ("n:/a /data\n", None),
         ("n:/a /data nfs\n", Entry("n:/a", "/data", "nfs", ())),
-        ("n:/a /data nfs #ro\n", Entry("n:/a", "/data", "nfs", ())),
+        ("n:/a /data nfs #ro\n", Entry("n:/a", "/data", "nfs", ("#ro",))),
+        ("n:/a /data nfs # 0 0\n", Entry("n:/a", "/data", "nfs", ("#",))),
         ("n:/a /data nfs X\n", Entry("n:/a", "/data", "nfs", ("X",))),
-        ("n:/a /data nfs\r\n", Entry("n:/a", "/data", "nfs\r", ())),
+        ("n:/a /data nfs\r\n", Entry("n:/a", "/data", "nfs", ())),
+        ("n:/a /data \r nfs\n", Entry("n:/a", "/data", "\r", ("nfs",))),
         ("n:/a //data///X/ nfs ro\n", Entry("n:/a", "/data/X", "nfs", ("ro",))),
         ("n:/ // nfs ro\n", Entry("n:/", "/", "nfs", ("ro",))),
         ("swap none// swap sw\n", Entry("swap", "none//", "swap", ("sw",))),
     ],
 )
-def test_a_line_is_read_as_libmount_reads_it(text: str, entry: Entry | None) -> None:
+def test_a_line_is_read_as_libmount_reads_it(text: str, entry: Entry | None, tmp_path: Path) -> None:
     assert [line.entry for line in _fstab.parse(text)] == [entry]
+    fstab = tmp_path / "fstab"
+    fstab.write_bytes(text.encode())
+    command = ["findmnt", "--tab-file", str(fstab), "--json", "--output", "SOURCE,TARGET,FSTYPE,OPTIONS"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    # What is no entry is none there, too, and no file system at all is an error of findmnt.
+    found = json.loads(shown)["filesystems"] if shown else []
+    assert [(one["source"], _fstab._normal(one["target"]), one["fstype"], one["options"]) for one in found] == (
+        [(entry.source, entry.path, entry.fstype, ",".join(entry.options) or None)] if entry else []
+    )
 
 
 def test_changed_lines_are_known_without_reading_them_again() -> None:
