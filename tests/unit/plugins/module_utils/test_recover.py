@@ -102,6 +102,7 @@ def test_what_must_not_be_touched_is_named_with_the_reason(found: Host, pods: Po
     made = plan(found, pods)
     assert made["steps"] == []
     assert words in reasons(made)
+    assert {one["host"] for one in made["refusals"]} == {"node1"}
 
 
 @pytest.mark.parametrize(
@@ -112,8 +113,14 @@ def test_what_must_not_be_touched_is_named_with_the_reason(found: Host, pods: Po
             "waits for the server 192.0.2.10 and goes on when it is back; it is mounted for pod shop/p1",
         ),
         (host(mount(1)), "goes on when it is back; it is mounted for the host (/srv/1)"),
-        (host(mount(1, 1, health="hung"), answers=True), "its server answers again: after a restart clients wait"),
-        (Host("node1", mounts=[mount(1, 1)]), "nobody knows whether its server is there, so nothing is forced"),
+        (
+            host(mount(1, 1, health="hung"), answers=True),
+            "is hung; its server answers again: after a restart clients wait for up to 90 s; look again then; it is",
+        ),
+        (
+            Host("node1", mounts=[mount(1, 1)]),
+            "is unreachable; nobody knows whether its server is there, so nothing is forced; it is mounted",
+        ),
     ],
 )
 def test_what_goes_on_by_itself_is_only_noted(found: Host, words: str) -> None:
@@ -123,15 +130,29 @@ def test_what_goes_on_by_itself_is_only_noted(found: Host, words: str) -> None:
     assert any(words in line for line in _plan.table(made))
 
 
+def test_a_pod_that_hangs_on_a_server_that_is_back_is_not_expected_to_go() -> None:
+    made = plan(host(mount(1, 1, health="hung"), answers=True), cluster(pod(1, deleting=OVER)), **ALL)
+    assert made["steps"] == []
+    assert [(one["name"], one["expected"]) for one in made["pods"]] == [("p1", False)]
+
+
 def test_stale_mounts_of_the_host_are_mounted_anew_and_pods_with_them_made_again() -> None:
     found = host(mount(1, health="stale"), mount(2, 2, health="stale", major_minor="0:51"), answers=True)
-    by_path = pod(3, volumes=[{"name": "d", "kind": "hostPath", "source": "/srv/1/sub"}])
-    pods = cluster(pod(2), by_path, pod(4, volumes=[{"name": "d", "kind": "hostPath", "source": "/var/log"}]))
+    paths = [{"name": "n", "kind": "nfs", "source": f"{SERVERS[0]}:/nfs/3"}]
+    paths += [{"name": sub, "kind": "hostPath", "source": f"/srv/1/{sub}"} for sub in ("sub", "other")]
+    ending = pod(5, volumes=paths, deleting=LEAVING)
+    pods = cluster(
+        pod(2), pod(3, volumes=paths), ending, pod(4, volumes=[{"name": "d", "kind": "hostPath", "source": "/var/log"}])
+    )
     made = plan(found, pods, allow_restart_pods=True)
     assert actions(made) == [("remount", "1"), ("restart", "p2"), ("restart", "p3")]
     assert made["steps"][0]["options"] == ["rw", "relatime", "rw", "vers=4.2", "addr=192.0.2.10"]
+    assert made["steps"][0]["after"] == "mounted anew"
+    assert made["steps"][0]["reason"].startswith("the server knows its directory no more; the new mount is tried")
     assert made["steps"][1]["precondition"] == {"uid": uid(2)}
+    assert made["steps"][1]["reason"].endswith("v2 is stale")
     assert "made again by StatefulSet p" in made["steps"][1]["after"]
+    assert made["steps"][2]["reason"] == "/srv/1/sub (hostPath) is stale"
     assert actions(plan(found, pods)) == [("remount", "1")]
 
 
@@ -175,9 +196,18 @@ def test_static_pods_are_known_by_the_uid_that_kubelet_gives_them() -> None:
     assert "it is mounted for pod shop/p1" in made["notes"][0]["reason"]
 
 
+def test_options_of_a_stale_mount_that_nobody_told_are_left_to_its_superblock() -> None:
+    stale = mount(1, health="stale")
+    del stale["options"]
+    (step,) = plan(host(stale, answers=True), cluster())["steps"]
+    assert step["options"] == stale["super_options"]
+
+
 def test_stale_mounts_of_terminating_pods_are_off_without_force() -> None:
     made = plan(host(mount(1, 1, health="stale"), answers=True), cluster(pod(1, deleting=OVER)))
     assert actions(made) == [("lazy", "v1")]
+    assert made["steps"][0]["reason"].startswith("is stale: nothing can be written through it any more; it is mounted")
+    assert [(one["name"], one["expected"]) for one in made["pods"]] == [("p1", True)]
 
 
 def test_deletion_by_force_waits_for_kubelet_and_for_the_node() -> None:
@@ -221,6 +251,7 @@ def test_protected_namespaces_are_neither_aborted_nor_made_again() -> None:
     stale = plan(host(mount(1, 1, health="stale"), answers=True), cluster(pod(1), protected=frozenset({"shop"})), **ALL)
     assert stale["steps"] == []
     assert "but its namespace is protected" in reasons(stale)
+    assert {one["host"] for one in (*away["refusals"], *stale["refusals"])} == {"node1"}
 
 
 def test_a_host_that_does_not_answer_is_named_with_the_pods_of_its_node() -> None:
@@ -408,12 +439,13 @@ def told(*mounts: dict[str, Any], **more: Any) -> str:
 
 
 def test_a_plan_is_made_of_the_files_and_checked_when_it_is_read_again(tmp_path: Path) -> None:
-    files = given_files(tmp_path, [told(mount(1, 1))], pod(1, deleting=OVER))
+    wanted = [{"path": "/srv/gone", "src": f"{SERVERS[1]}:/a"}]
+    files = given_files(tmp_path, [told(mount(1, 1), wanted=wanted)], pod(1, deleting=OVER))
     made = _planner.plan(files).plan
-    assert actions(made) == [("abort", "v1"), ("force_delete", "p1")]
+    assert [step.get("action") for step in made["steps"]] == ["mount", "abort", "force_delete"]
     (tmp_path / "plan").write_text(_plan.write(made))
     assert _planner.plan({**files, "plan": str(tmp_path / "plan"), "listing": None}).plan == made
-    with pytest.raises(ValueError, match="2 mounts and pods would be changed, but max_changes is 1"):
+    with pytest.raises(ValueError, match="3 mounts and pods would be changed, but max_changes is 1"):
         _planner.plan({**files, "max_changes": "1"})
     with pytest.raises(ValueError, match="for recover give a count"):
         _planner.plan({**files, "max_changes": "10%"})
@@ -428,7 +460,8 @@ def test_a_plan_is_made_of_the_files_and_checked_when_it_is_read_again(tmp_path:
         ("[]", "line 1"),
         (json.dumps({"name": "node1"}), "address"),
         (told({"path": "/srv"}), "source"),
-        (told({**mount(1), "major_minor": ""}), "has no major_minor"),
+        (told({**mount(1), "major_minor": ""}), "mount '/srv/1' has no major_minor"),
+        (told(mount(1), wanted=[{"src": f"{SERVERS[0]}:/a"}]), "'path'"),
     ],
 )
 def test_what_no_node_told_is_refused(tmp_path: Path, line: str, words: str) -> None:
