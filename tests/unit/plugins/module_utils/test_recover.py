@@ -50,6 +50,10 @@ def test_requests_are_aborted_where_nobody_else_shares_the_superblock() -> None:
     assert actions(made) == [("abort", "v1"), ("abort", "v2")]
     assert made["steps"][0]["precondition"] == {"mount_id": 101, "major_minor": "0:50", "superblock": [101, 102]}
     assert made["steps"][0]["pods"] == [uid(1), uid(2)]
+    assert made["steps"][0]["reason"] == (
+        "the server 192.0.2.10 does not answer; it is mounted for pod shop/p1, Terminating since 2026-01-01T11:59:00Z; "
+        "nobody else shares its superblock"
+    )
     assert [(one["name"], one["expected"]) for one in made["pods"]] == [("p1", True), ("p2", True)]
     assert made["refusals"] == []
 
@@ -59,12 +63,18 @@ def test_a_shared_superblock_is_left_to_the_server_and_its_sharers_are_named() -
     pods = cluster(pod(1, deleting=OVER), pod(2), pod(4, deleting=OVER))
     made = plan(found, pods)
     assert actions(made) == [("lazy", "v1"), ("abort", "v4")]
-    assert "shared with pod shop/p2, the host (/srv/3)" in reasons(made)
+    assert (
+        "its superblock is shared with pod shop/p2, the host (/srv/3), and umount -f would give EIO to all of them "
+        "(allow_abort_shared_io: true); it is mounted for pod shop/p1"
+    ) in reasons(made)
     assert "it can end when the server 192.0.2.10 is back" in reasons(made)
     assert [(one["name"], one["expected"]) for one in made["pods"]] == [("p1", False), ("p4", True)]
     allowed = plan(found, pods, allow_abort_shared_io=True)
     assert actions(allowed) == [("abort", "v1"), ("abort", "v4")]
-    assert "EIO also for pod shop/p2, the host (/srv/3)" in allowed["steps"][0]["reason"]
+    assert allowed["steps"][0]["reason"] == (
+        "the server 192.0.2.10 does not answer; it is mounted for pod shop/p1, Terminating since 2026-01-01T11:59:00Z; "
+        "allow_abort_shared_io: EIO also for pod shop/p2, the host (/srv/3)"
+    )
     assert (allowed["steps"][0]["pods"], allowed["steps"][0]["also"]) == ([uid(1)], [uid(2)])
     assert made["id"] != allowed["id"]
 
@@ -81,7 +91,16 @@ def test_a_sharer_that_only_the_kernel_names_counts() -> None:
         (host(mount(1, 1)), cluster(pod(1, deleting=LEAVING)), "which has until 2026-01-01T12:00:30Z to end by itself"),
         (host(mount(1, 1), mount(2, 2, health="ok")), cluster(pod(1, deleting=OVER), pod(2)), "but mounts from it do"),
         (host(mount(1, 1, stacked=True)), cluster(pod(1, deleting=OVER)), "several mounts lie on each other"),
-        (host(mount(1, 1), mount(2, parent_id=101)), cluster(pod(1, deleting=OVER)), "has mounts below it (/srv/2)"),
+        (
+            host(mount(1, 1), mount(2, parent_id=101), mount(3, parent_id=101)),
+            cluster(pod(1, deleting=OVER)),
+            "has mounts below it (/srv/2, /srv/3); unmount those first",
+        ),
+        (
+            host(mount(1, 1), mount(2, path=mount(1, 1)["path"], parent_id=101)),
+            cluster(pod(1, deleting=OVER)),
+            "several mounts lie on each other",
+        ),
         (host(mount(1, 9)), cluster(pod(1)), "which this API does not know (is it the right cluster?)"),
         (host(mount(1, "f" * 32), mount(2, 2)), cluster(pod(2)), "which this API does not know"),
         (host(mount(1, health="stale", stacked=True), answers=True), cluster(), "is stale, but several mounts"),
@@ -136,6 +155,19 @@ def test_a_pod_that_hangs_on_a_server_that_is_back_is_not_expected_to_go() -> No
     assert [(one["name"], one["expected"]) for one in made["pods"]] == [("p1", False)]
 
 
+def test_the_server_of_a_mount_and_whether_it_answers() -> None:
+    found = host(answers=True)
+    seen = {"server": "nas", "source": "nas:/a", "super_options": ["rw", "addr=192.0.2.10"]}
+    assert (found.server_of(seen), found.server_answers(seen)) == ("192.0.2.10", True)
+    without = {**seen, "super_options": ["rw"]}
+    assert (found.server_of(without), found.server_of({**without, "server": None})) == ("nas", "nas:/a")
+    elsewhere = {**seen, "super_options": ["addr=192.0.2.10", "port=2050"]}
+    assert found.server_answers(elsewhere) is None, "another server, of which nothing is known"
+    ports = [{"address": SERVERS[0], "port": port, "answers": port == 2050} for port in (2049, 2050)]
+    assert Host("node1", servers=ports).server_answers(elsewhere) is True
+    assert Host("node1", servers=ports).server_answers(seen) is False
+
+
 def test_stale_mounts_of_the_host_are_mounted_anew_and_pods_with_them_made_again() -> None:
     found = host(mount(1, health="stale"), mount(2, 2, health="stale", major_minor="0:51"), answers=True)
     paths = [{"name": "n", "kind": "nfs", "source": f"{SERVERS[0]}:/nfs/3"}]
@@ -188,6 +220,7 @@ def test_pods_that_the_api_knows_no_more_count_as_gone_only_beside_one_that_it_k
     made = plan(host(mount(1, 9), mount(2, 2, major_minor="0:51")), cluster(pod(2)))
     assert actions(made) == [("abort", "v1")]
     assert "which the API knows no more" in made["steps"][0]["reason"]
+    assert made["steps"][0]["pods"] == [uid(9)]
 
 
 def test_static_pods_are_known_by_the_uid_that_kubelet_gives_them() -> None:
@@ -233,7 +266,7 @@ def test_deletion_by_force_waits_for_kubelet_and_for_the_node() -> None:
             cluster(pod(1, deleting=OVER), protected=frozenset({"shop"})),
             "is not deleted by force: its namespace is protected",
         ),
-        (host(), cluster(pod(1, deleting=OVER, finalizers=["x/y"])), "has finalizers, which are not ours: x/y"),
+        (host(), cluster(pod(1, deleting=OVER, finalizers=["x/y", "z"])), "has finalizers, which are not ours: x/y, z"),
     ],
 )
 def test_who_is_not_deleted_by_force_is_named(found: Host, pods: PodSet, words: str) -> None:
@@ -248,6 +281,10 @@ def test_protected_namespaces_are_neither_aborted_nor_made_again() -> None:
     away = plan(host(mount(1, 1)), cluster(pod(1, deleting=OVER), protected=frozenset({"shop"})), **ALL)
     assert ("abort", "v1") not in actions(away)
     assert "the namespace of shop/p1 is protected" in reasons(away)
+    both = cluster(pod(1, deleting=OVER), pod(2, deleting=OVER), protected=frozenset({"shop"}))
+    assert "the namespace of shop/p1, shop/p2 is protected" in reasons(
+        plan(host(mount(1, 1), mount(2, 2)), both, **ALL)
+    )
     stale = plan(host(mount(1, 1, health="stale"), answers=True), cluster(pod(1), protected=frozenset({"shop"})), **ALL)
     assert stale["steps"] == []
     assert "but its namespace is protected" in reasons(stale)
