@@ -243,12 +243,67 @@ def test_stale_mounts_of_terminating_pods_are_off_without_force() -> None:
     assert [(one["name"], one["expected"]) for one in made["pods"]] == [("p1", True)]
 
 
+def test_nothing_is_said_of_what_is_well() -> None:
+    made = plan(host(mount(1, 1, health="ok"), answers=True), cluster(pod(1)), **ALL)
+    assert (made["steps"], made["refusals"], made["notes"], made["pods"]) == ([], [], [], [])
+
+
+def test_a_terminating_pod_whose_volumes_are_fine_is_left_to_kubelet() -> None:
+    found = host(mount(1, 1, health="ok"), answers=True)
+    for ending in (pod(1, deleting=OVER), pod(1, deleting=OVER, volumes=[])):
+        made = plan(found, cluster(ending, pod(2, deleting=OVER, volumes=[])))
+        assert made["steps"] == []
+        assert [(one["item"], one["reason"]) for one in made["notes"]] == [
+            ("shop/p1", "Terminating since 2026-01-01T11:59:00Z; its volumes are fine: kubelet is to remove it")
+        ]
+        assert [(one["name"], one["expected"]) for one in made["pods"]] == [("p1", True)]
+    away = plan(host(mount(1, 1, health="ok")), cluster(pod(1, deleting=OVER)))
+    assert "are fine" not in str(away["notes"]), "it answers still, its server does not"
+
+
+def test_a_terminating_pod_without_mounts_is_expected_to_go() -> None:
+    made = plan(host(), cluster(pod(1, deleting=OVER)))
+    assert [(one["name"], one["expected"]) for one in made["pods"]] == [("p1", True)]
+
+
+def test_what_is_missing_waits_for_its_server_by_name_and_by_address() -> None:
+    sources = {"/srv/a": "nas:/a", "/srv/b": "192.0.2.10:/b", "/srv/c": f"{SERVERS[1]}:/c"}
+    wanted = [{"path": path, "src": source} for path, source in sources.items()]
+    made = plan(host({**mount(1), "server": "nas"}, wanted=wanted), cluster())
+    assert [(one["host"], one["item"]) for one in made["refusals"]] == [
+        ("node1", "node1:/srv/a"),
+        ("node1", "node1:/srv/b"),
+    ]
+    assert [(one["action"], one["item"]) for one in made["steps"]] == [("mount", "node1:/srv/c")]
+
+
+def test_namespaces_can_be_protected_by_the_request() -> None:
+    made = _recover.plan([host(mount(1, 1))], cluster(pod(1, deleting=OVER)), {"protected_namespaces": ["shop"], **ALL})
+    assert actions(made) == [("lazy", "v1")]
+
+
+def test_nodes_without_a_host_are_named_with_what_is_stuck_there() -> None:
+    made = plan([], cluster(pod(1, deleting=OVER), pod(2, deleting=OVER), pod(3, deleting=OVER, node="node2")))
+    silent, taint = (
+        "does not answer (no host of the inventory answers for it)",
+        "the taint node.kubernetes.io/out-of-service",
+    )
+    left = "its Terminating pods are left alone: {}. If the machine is off for good, give the node " + taint
+    assert [one["reason"] for one in made["refusals"]] == [
+        f"{silent}; {left.format('shop/p1, shop/p2')}",
+        f"{silent}; the API says that it is not ready since {OVER}; {left.format('shop/p3')}",
+    ]
+
+
 def test_deletion_by_force_waits_for_kubelet_and_for_the_node() -> None:
     unmounted = pod(2, deleting=OVER)
     pods = cluster(pod(1, deleting=OVER), unmounted, pod(3, deleting=OVER, node="node2"), pod(4))
     made = plan(host(mount(1, 1)), pods, allow_force_delete=True)
     assert actions(made) == [("abort", "v1"), ("force_delete", "p1"), ("force_delete", "p2")]
-    assert "the node confirms that neither mount nor process" in made["steps"][1]["reason"]
+    assert made["steps"][1]["after"] == "deleted by force"
+    assert made["steps"][1]["reason"] == (
+        "if kubelet has not removed it in time, and the node confirms that neither mount nor process of it is left"
+    )
     assert "node2: does not answer (no host of the inventory answers for it)" in reasons(made)
     assert "the API says that it is not ready since 2026" in reasons(made)
     assert "left alone: shop/p3" in reasons(made)
@@ -275,6 +330,7 @@ def test_who_is_not_deleted_by_force_is_named(found: Host, pods: PodSet, words: 
         "is shared with pod shop/p4"
     )
     assert words in reasons(made)
+    assert {one["host"] for one in made["refusals"]} <= {"node1", "node2", "node3"}
 
 
 def test_protected_namespaces_are_neither_aborted_nor_made_again() -> None:
