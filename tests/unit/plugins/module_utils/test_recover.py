@@ -15,6 +15,7 @@ from ansible_collections.clusterkit.storage.plugins.module_utils._pods import Po
 from ansible_collections.clusterkit.storage.plugins.module_utils._recover_facts import Host
 from ansible_collections.clusterkit.storage.tests.outages import (
     LEAVING,
+    NOW,
     OVER,
     SERVERS,
     cluster,
@@ -239,8 +240,16 @@ def test_options_of_a_stale_mount_that_nobody_told_are_left_to_its_superblock() 
 def test_stale_mounts_of_terminating_pods_are_off_without_force() -> None:
     made = plan(host(mount(1, 1, health="stale"), answers=True), cluster(pod(1, deleting=OVER)))
     assert actions(made) == [("lazy", "v1")]
+    assert made["steps"][0]["after"] == "unmounted lazily"
     assert made["steps"][0]["reason"].startswith("is stale: nothing can be written through it any more; it is mounted")
     assert [(one["name"], one["expected"]) for one in made["pods"]] == [("p1", True)]
+
+
+def test_a_plan_tells_what_it_was_made_of() -> None:
+    found = host(mount(1, 1, health="ok"), mount(2, 2, health="ok"), mount(3, health="hung"), answers=True)
+    made = plan(found, cluster(pod(1), pod(2)), allow_restart_pods=True)
+    assert (made["cluster_uid"], made["listed_at"], made["unchanged"]) == ("c", NOW, 2)
+    assert made["request"] == {"allow_restart_pods": True, "allow_abort_shared_io": False, "allow_force_delete": False}
 
 
 def test_nothing_is_said_of_what_is_well() -> None:
