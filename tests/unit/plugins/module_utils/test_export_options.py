@@ -34,6 +34,8 @@ def test_defaults_are_those_of_the_manual() -> None:
         ("sec=sys,rw,sec=krb5,rw", "rw,sec=sys:krb5"),
         ("xprtsec=none:tls:mtls", ""),
         ("rw,ro", "ro"),
+        (" rw, \tinsecure", "rw,insecure"),
+        ("anonuid=1, \trw", "anonuid=1,rw"),
     ],
 )
 def test_different_words_for_the_same(one: str, other: str) -> None:
@@ -165,6 +167,11 @@ def test_access_by_security_flavor(options: str, access: dict[str, str]) -> None
         ("sec=krb6", '"krb6" is not a security flavor of sec=; did you mean "krb5"?'),
         ("xprtsec=tlss", '"tlss" is not a policy of xprtsec=; did you mean "tls"?'),
         ("reexport=auto-fsidnumm", '"auto-fsidnumm" is not a method of reexport=; did you mean "auto-fsidnum"?'),
+        ("reexport=none,reexport=none", "only one reexport= is allowed"),
+        ("reexport=none,fsid=1", "fsid= has to stand before reexport="),
+        ("Xrw", '"Xrw" is not an option of exports(5); did you mean "rw"?'),
+        ("rw,Xro", '"Xro" is not an option of exports(5); did you mean "ro"?'),
+        ("anonuid=1,Xro", '"Xro" is not an option of exports(5); did you mean "ro"?'),
         ("squash_uids=1-", 'squash_uids="1-" is not a number or a range of numbers'),
         ("anongid=0x1", 'anongid="0x1" is not a number'),
         *(
@@ -192,6 +199,7 @@ def test_options_that_the_server_is_too_old_for(option: str, version: tuple[int,
     assert problem is not None
     assert "needs nfs-utils" in problem
     assert problem_of(option) is None
+    assert problem_of(option, Dialect(_export_options.SINCE[option.partition("=")[0]])) is None
 
 
 @given(options_lists)

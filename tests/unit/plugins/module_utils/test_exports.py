@@ -61,6 +61,12 @@ def test_escapes_are_read_again_after_what_they_yield() -> None:
     assert seen("/a\\134040b h(rw)\n") == [("/a b", "h")]
 
 
+def test_a_path_begins_with_its_first_letter() -> None:
+    found = parse("X/a h(rw)\n")
+    assert seen("X/a h(rw)\n") == [("X/a", "h")]
+    assert [problem.text for problem in found.problems] == ['"X/a" is not an absolute path']
+
+
 def test_words_are_written_with_as_few_escapes_as_can_be() -> None:
     assert _exports.escape('/aX b\\X"#ü') == "/aX\\040b\\134X\\042\\043ü"
     assert _exports.escape("\\17") == "\\134\\061\\067"  # else 17 would be read as the end of one more escape
@@ -197,7 +203,7 @@ def test_words_may_be_as_long_as_the_buffers_of_nfs_utils(escaped: str) -> None:
         (f"{path}p {client}\n", f"the path is longer than {_exports.MAX_PATH} bytes"),
         (f"{path} h{client}\n", f"a client with its options is longer than {_exports.MAX_CLIENT} bytes"),
     ):
-        assert [problem.text for problem in parse(text).problems] == [words]
+        assert [(problem.line, problem.text) for problem in parse(f"\n{text}").problems] == [(2, words)]
 
 
 @pytest.mark.parametrize(
