@@ -29,8 +29,9 @@ LOCK_FILE = "/run/clusterkit-mount-checks.lock"
 _GRACE = 0.2
 # How often a mount is looked at whose earlier check has not come back.
 _RETRY = 0.1
-# What a child says before it asks.
+# What a child says before it asks, and the words for one that did not.
 _BEGUN = b"."
+NOT_BEGUN = "the check did not begin in time, as on a busy host"
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ansible_collections.clusterkit.storage.plugins.module_utils import _mounts, _nfs_server
-from ansible_collections.clusterkit.storage.plugins.module_utils._mount_checks import Check, MountChecks
+from ansible_collections.clusterkit.storage.plugins.module_utils._mount_checks import NOT_BEGUN, Check, MountChecks
 from ansible_collections.clusterkit.storage.plugins.module_utils._mounts import Mount, MountTable, split_source
 from ansible_collections.clusterkit.storage.plugins.module_utils._nfs_server import Answer
 
@@ -108,7 +108,7 @@ def health_of(check: Check | None, answer: Answer | None, timeout: float) -> tup
     if check.error is not None:
         found = os.strerror(check.error)
     elif not check.begun:
-        found = "the check did not begin in time, as on a busy host"
+        found = NOT_BEGUN
     elif check.earlier:
         found = "an earlier check of this mount has not come back, so none was started"
     else:

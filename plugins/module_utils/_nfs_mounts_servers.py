@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+from ansible_collections.clusterkit.storage.plugins.module_utils._mount_checks import NOT_BEGUN
 from ansible_collections.clusterkit.storage.plugins.module_utils._mount_input import Wanted
 from ansible_collections.clusterkit.storage.plugins.module_utils._mounts import Mount, MountTable
 from ansible_collections.clusterkit.storage.plugins.module_utils._nfs_mounts import Situation
@@ -56,7 +57,8 @@ class Servers:
         checks = self.machine.check(asked, seconds) if asked else {}
         for number, check in checks.items():
             if check.error is None:
-                notes[number] = [f"gave no answer within {seconds:g} s, though its server answers"]
+                silence = f"gave no answer within {seconds:g} s, though its server answers"
+                notes[number] = [silence if check.begun else f"was not tried: {NOT_BEGUN}"]
         stale = frozenset(number for number, check in checks.items() if check.error == errno.ESTALE)
         warnings = [f"{address} does not answer; its mounts were not touched" for address, _port in sorted(silent)]
         for address, _port in silent:

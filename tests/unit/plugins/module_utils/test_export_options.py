@@ -127,12 +127,8 @@ def test_values_as_etab_has_them(options: str, words: list[str]) -> None:
 @pytest.mark.parametrize("word", sorted(_export_options.FLAG_OPTIONS))
 def test_every_flag_is_spelled_as_it_is_written(word: str) -> None:
     synonyms = {"no_auth_nlm": "insecure_locks", "auth_nlm": "secure_locks"}
-    opposites = [
-        other
-        for other in _export_options.FLAG_OPTIONS
-        if _export_options.FLAG_OPTIONS[other]
-        == (_export_options.FLAG_OPTIONS[word][0], not _export_options.FLAG_OPTIONS[word][1])
-    ]
+    flag, value = _export_options.FLAG_OPTIONS[word]
+    opposites = [other for other, meant in _export_options.FLAG_OPTIONS.items() if meant == (flag, not value)]
     for before in ["", *opposites]:
         words = meaning(f"{before},{word}" if before else word).options()
         assert synonyms.get(word, word) in words

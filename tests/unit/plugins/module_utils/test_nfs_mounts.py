@@ -761,13 +761,22 @@ def test_a_change_of_a_mount_whose_server_is_silent_does_not_wait() -> None:
     assert ran(host, "unshare") == []
 
 
-def test_a_mount_that_gives_no_answer_is_noted_and_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("check", "note"),
+    [
+        (Check(), "gave no answer within 5 s, though its server answers"),
+        (Check(begun=False), "was not tried: the check did not begin in time, as on a busy host"),
+    ],
+)
+def test_a_mount_that_gives_no_answer_is_noted_and_left_alone(
+    monkeypatch: pytest.MonkeyPatch, check: Check, note: str
+) -> None:
     host = SimulatedHost("nfs1:/srv/a /data nfs defaults 0 0\n")
     host.mount("nfs1:/srv/a", "/data")
-    monkeypatch.setattr(host, "check", lambda mounts, _seconds: {mounts[0].mount_id: Check()})
+    monkeypatch.setattr(host, "check", lambda mounts, _seconds: {mounts[0].mount_id: check})
     outcome = apply(host, item("/data"))
     assert not outcome.changed
-    assert outcome.results[0].notes == ["gave no answer within 5 s, though its server answers"]
+    assert outcome.results[0].notes == [note]
 
 
 def test_server_and_export_are_as_good_as_a_source() -> None:
