@@ -20,6 +20,8 @@ PACKAGES = """
 # Downloaded into the image's apt cache, not installed: what the roles will ask for.
 CACHED = ("nfs-common", "nfs-kernel-server", "quota", "restic")
 
+ZIPIMPORT_CACHE = Path(__file__).parent / "zipimport_cache.py"
+
 # $1 is the root folder, $OUT where the results go.
 CUSTOMIZE = r"""
 set -eu
@@ -38,7 +40,10 @@ chroot "$1" systemctl enable systemd-networkd systemd-resolved ssh
 chroot "$1" systemctl mask apt-daily.timer apt-daily-upgrade.timer e2scrub_all.timer e2scrub_reap.service \
   fstrim.timer systemd-networkd-wait-online.service getty@tty1.service serial-getty@ttyS0.service
 mkdir -p "$1/root/.ssh"; cp "$OUT/id_ed25519.pub" "$1/root/.ssh/authorized_keys"; chmod 700 "$1/root/.ssh"
-printf 'MaxStartups 100\nMaxSessions 100\nUseDNS no\n' > "$1/etc/ssh/sshd_config.d/lab.conf"
+# Without PAM a login starts no session of systemd, which would take as long again.
+printf 'MaxStartups 100\nMaxSessions 100\nUseDNS no\nUsePAM no\n' > "$1/etc/ssh/sshd_config.d/lab.conf"
+cp "$OUT/zipimport_cache.py" "$1/usr/lib/python3/dist-packages/"
+echo 'import zipimport_cache' > "$1/usr/lib/python3/dist-packages/zipimport_cache.pth"
 printf '[Match]\nName=eth0\n[Network]\nDHCP=yes\n' > "$1/etc/systemd/network/10-user.network"
 : > "$1/etc/machine-id"
 cp "$1"/boot/vmlinuz-* "$OUT/vmlinuz"; cp "$1"/boot/initrd.img-* "$OUT/initrd"; cp "$1/bin/busybox" "$OUT/busybox"
@@ -66,6 +71,7 @@ def machine(suite: str) -> Path:
         log = out / "build.log"
         hook = out / "customize.sh"
         hook.write_text(CUSTOMIZE)
+        shutil.copy(ZIPIMPORT_CACHE, out)
         # As an ordinary user mmdebstrap works in a user namespace, whose root must be able to write here.
         out.chmod(0o777)
         argv = ["mmdebstrap", "--format=null", "--variant=minbase", f"--include={','.join(PACKAGES)}"]
@@ -77,6 +83,7 @@ def machine(suite: str) -> Path:
         out.chmod(0o755)
 
     inputs: dict[str, object] = {"suite": suite, "packages": PACKAGES, "cached": CACHED, "customize": CUSTOMIZE}
+    inputs["zipimport_cache"] = hash_of_files(ZIPIMPORT_CACHE)
     return cache.entry("machine", inputs, build)
 
 

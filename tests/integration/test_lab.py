@@ -51,6 +51,31 @@ def test_frozen_machine_does_not_answer_and_a_thawed_one_does(lab: Any) -> None:
     assert clock_error(server) < 2
 
 
+IMPORTS = """
+import os, subprocess, sys, tempfile, zipfile
+kept = len(os.listdir("/run/zipimport"))
+with tempfile.TemporaryDirectory() as folder:
+    for name, word in (("one", "first"), ("two", "first"), ("one", "other")):
+        archive = f"{folder}/{name}.zip"
+        with zipfile.ZipFile(archive, "w") as stream:
+            stream.writestr("raises.py", f"\\n\\nraise SystemError('{word}')\\n")
+        env = {**os.environ, "PYTHONPATH": archive}
+        done = subprocess.run([sys.executable, "-c", "import raises"], env=env, capture_output=True, text=True)
+        print(*done.stderr.replace(folder, "").splitlines()[-3::2])
+print(len(os.listdir("/run/zipimport")) - kept)
+"""
+
+
+def test_what_python_keeps_of_a_zip_archive_is_the_source_in_it(lab: Any) -> None:
+    """Two archives with the same source, and the same archive with another one of the same length."""
+    assert lab.guest("server1").ssh("python3 -", stdin=IMPORTS.encode()).splitlines() == [
+        '  File "/one.zip/raises.py", line 3, in <module> SystemError: first',
+        '  File "/two.zip/raises.py", line 3, in <module> SystemError: first',
+        '  File "/one.zip/raises.py", line 3, in <module> SystemError: other',
+        "2",
+    ]
+
+
 @pytest.mark.long
 def test_power_cut_loses_what_was_not_written(restored: Any) -> None:
     server = restored.guest("server1")
