@@ -52,13 +52,13 @@ def test_frozen_machine_does_not_answer_and_a_thawed_one_does(lab: Any) -> None:
 
 
 IMPORTS = """
-import os, subprocess, sys, tempfile, zipfile
-kept = len(os.listdir("/run/zipimport"))
+import os, subprocess, sys, tempfile, time, zipfile
+new, kept = time.time_ns(), len(os.listdir("/run/zipimport"))
 with tempfile.TemporaryDirectory() as folder:
     for name, word in (("one", "first"), ("two", "first"), ("one", "other")):
         archive = f"{folder}/{name}.zip"
         with zipfile.ZipFile(archive, "w") as stream:
-            stream.writestr("raises.py", f"\\n\\nraise SystemError('{word}')\\n")
+            stream.writestr("raises.py", f"\\n\\nraise SystemError('{word}') # {new}\\n")
         env = {**os.environ, "PYTHONPATH": archive}
         done = subprocess.run([sys.executable, "-c", "import raises"], env=env, capture_output=True, text=True)
         print(*done.stderr.replace(folder, "").splitlines()[-3::2])
