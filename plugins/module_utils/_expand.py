@@ -57,7 +57,7 @@ class Size:
         if re.fullmatch(r"\+[0-9]{1,6}(\.[0-9]{1,6})?%", text):
             grown = now * (1 + Fraction(text[1:-1]) / 100)
             return _quantity.canonical(f"{math.ceil(grown / _MIB)}Mi")
-        value = _quantity.parse(text[1:] if text.startswith("+") else text)
+        value = _quantity.parse(text)
         if text.startswith("+") and value > 0:
             return _quantity.canonical(_plain(now + value))
         if value <= 0:

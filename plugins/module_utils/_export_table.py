@@ -189,8 +189,9 @@ def clashes(exports: Sequence[Export], foreign: Sequence[ForeignFile], rules: Ru
                 problems.append(f'{client.label}.host: {elsewhere[key]} exports {key.path} to "{client.host}" too')
             first.setdefault(key, client.label)
             for fsid in _export_list.fsids(client.meaning):
-                path, place = fsids.get(fsid, (key.path, ""))
-                if path != key.path:
+                owner = fsids.get(fsid)
+                if owner is not None and owner[0] != key.path:
+                    path, place = owner
                     problems.append(f"{client.label}.options: fsid={fsid} belongs to {path} already ({place})")
     return problems
 

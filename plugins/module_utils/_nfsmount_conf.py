@@ -8,6 +8,9 @@ them, and the last one wins. So `Soft=True` here makes soft mounts of those that
 
 from __future__ import annotations
 
+import ctypes
+import functools
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -145,18 +148,23 @@ def read_files() -> dict[str, str]:
 
 def in_order(contents: Mapping[str, str]) -> list[str]:
     """Return the contents of files in mount.nfs's order: what comes later overrides what came before."""
+    # nfs-utils reads a folder in the order of versionsort(3), which asks this function of the C library.
+    compare = ctypes.CDLL(None).strverscmp
+
+    def order(one: str, other: str) -> int:
+        return _place(one) - _place(other) or int(compare(os.fsencode(one), os.fsencode(other)))
+
     texts = []
-    for path in sorted(contents, key=_rank):
+    for path in sorted(contents, key=functools.cmp_to_key(order)):
         texts.append(_BLOCK.sub("", contents[path]))
         # Versions that need it let the first one win within a file, and it stands at the beginning.
         texts += _BLOCK.findall(contents[path])
     return texts
 
 
-def _rank(path: str) -> tuple[bool, bool, list[tuple[int, str]]]:
-    # Within a folder like versionsort(3): numbers by their value.
-    name = [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", Path(path).name)]
-    return not path.startswith("/usr/"), path not in _FILES, name
+def _place(path: str) -> int:
+    main = next(conf for conf in reversed(_FILES) if path.startswith(conf))
+    return 2 * _FILES.index(main) + (path != main)
 
 
 def has_block(content: str | None) -> bool:
@@ -169,9 +177,8 @@ def changes(contents: Mapping[str, str], defaults: Sequence[Default], *, reads_f
 
     They stand in a file of their own or, where mount.nfs does not read the folder of it, in a block of the main file.
     """
-    wanted: dict[str, str | None] = {DROP_IN: None, CONF: contents.get(CONF)}
-    if contents.get(CONF) is not None:
-        wanted[CONF] = _BLOCK.sub("", contents[CONF])
+    main = contents.get(CONF)
+    wanted: dict[str, str | None] = {DROP_IN: None, CONF: None if main is None else _BLOCK.sub("", main)}
     if defaults and reads_folder:
         wanted[DROP_IN] = render(defaults)
     elif defaults:

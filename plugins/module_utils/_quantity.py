@@ -35,8 +35,7 @@ def canonical(text: str | int) -> str:
     if form == "binary":
         value = min(max(value, Fraction(-_LARGEST_BINARY)), Fraction(_LARGEST_BINARY))
         if value.denominator == 1 and abs(value) >= 1024:
-            return _with_suffix(int(value), 1024, ["", *_BINARY])
-        form = "decimal"
+            return _with_binary_suffix(int(value))
     mantissa = int(value / _MILLI)
     exponent = -3
     while mantissa and mantissa % 1000 == 0 and (form == "exponent" or exponent < 18):
@@ -49,12 +48,12 @@ def canonical(text: str | int) -> str:
     return f"{mantissa}{next(name for name, power in _DECIMAL.items() if power == exponent)}"
 
 
-def _with_suffix(number: int, base: int, suffixes: list[str]) -> str:
+def _with_binary_suffix(number: int) -> str:
     step = 0
-    while number % base == 0 and step < len(suffixes) - 1:
-        number //= base
+    while number % 1024 == 0:
+        number //= 1024
         step += 1
-    return f"{number}{suffixes[step]}"
+    return f"{number}{['', *_BINARY][step]}"
 
 
 def _read(text: str) -> tuple[Fraction, str]:
@@ -76,5 +75,5 @@ def _read(text: str) -> tuple[Fraction, str]:
 def _meant(suffix: str) -> str:
     short = suffix.strip().lower()
     short = short[:-1] if short.endswith("b") else short
-    known = {name.lower(): name for name in [*_DECIMAL, *_BINARY] if name not in ("", "m", "n", "u")}
+    known = {name.lower(): name for name in [*_DECIMAL, *_BINARY] if name not in ("", "n", "u")}
     return f'; did you mean "{known[short]}"?' if short in known else ""

@@ -34,8 +34,9 @@ def test_one_spelling_for_all() -> None:
     assert _addresses.normal(" [FE80:0::1%eth0] ") == "fe80::1"
     assert _addresses.normal("Files.Example.org.") == "files.example.org"
     assert _addresses.normal("192.0.2.1") == "192.0.2.1"
+    assert _addresses.normal("XboX") == "xbox"
 
 
 def test_a_host_that_calls_itself_localhost_has_its_other_names() -> None:
-    facts = {"fqdn": "localhost.localdomain", "nodename": "localhost", "hostname": "LOCALHOST"}
-    assert _addresses.of_host("localhost", "192.0.2.1", facts) == ["192.0.2.1"]
+    facts = {"fqdn": "localhost.localdomain", "nodename": "Files", "hostname": "LOCALHOST"}
+    assert _addresses.of_host("localhost", "192.0.2.1", facts) == ["192.0.2.1", "files"]

@@ -148,6 +148,7 @@ def test_same_input_same_plan_and_every_step_has_its_precondition(
         ("+20%", 10 * 2**30, "12Gi"),
         ("+10%", 2**30, "1127Mi"),
         ("+0.5Gi", 1395864372, "1932735284"),
+        ("+1", 1024, "1025"),
     ],
 )
 def test_sizes_are_absolute_or_relative(text: str, now: int, target: str) -> None:
@@ -160,7 +161,7 @@ def test_percent_give_at_least_what_they_say(now: int, percent: int) -> None:
     assert 0 <= grown - now * (100 + percent) / 100 < 2**20 + 1
 
 
-@pytest.mark.parametrize("wrong", ["", "0", "-5Gi", "20GB", "20%", "+ten", "+-5Gi", "+0", "much"])
+@pytest.mark.parametrize("wrong", ["", "0", "-5Gi", "20GB", "20%", "+ten", "+-5Gi", "++5Gi", "+0", "much"])
 def test_wrong_sizes_are_refused(wrong: str) -> None:
     with pytest.raises(ValueError, match=r"quantity|is no size"):
         Size(wrong)
@@ -169,8 +170,15 @@ def test_wrong_sizes_are_refused(wrong: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"named": [], "selection": None, "size": "1Gi"}, "never all"),
-        ({"named": None, "selection": {}, "size": "1Gi"}, "never means all"),
+        ({"named": [], "selection": None, "size": "1Gi"}, "^claims is empty: no claim means none, never all$"),
+        (
+            {"named": None, "selection": {}, "size": "1Gi"},
+            r'^selection is empty, which never means all; to mean all claims, say names: \["\*"\]$',
+        ),
+        (
+            {"named": None, "selection": {"name": ["a"]}, "size": "1Gi"},
+            '"name" is not a criterion; known are labels, names, namespaces, storage_classes$',
+        ),
         ({"named": None, "selection": {"names": []}, "size": "1Gi"}, "never means all"),
         ({"named": None, "selection": {"names": ["*"]}, "size": None}, "no size"),
         ({"named": [{"namespace": "a", "name": "b"}], "selection": None, "size": None}, r"claims\[0\]: no size"),
@@ -205,6 +213,7 @@ def test_a_refusal_says_why(of_claim: dict[str, Any], of_volume: dict[str, Any] 
     two = None if of_volume is None else volume(**of_volume)
     growth = decide(claim(**of_claim), two, {**GROWS, "fixed": {"allow_volume_expansion": False}}, "20Gi")
     assert words in growth.refusal
+    assert (growth.volume, growth.target) == (two, "20Gi")
     assert not growth.changes
     assert not growth.waits
 
@@ -219,7 +228,9 @@ def test_a_csi_claim_that_has_asked_waits_for_its_resizer() -> None:
 
 def test_a_volume_outside_of_any_share_counts_for_its_directory() -> None:
     one, without = volume(), volume(server=None)
-    assert _expand.shares([one, without], []) == [
+    refused = decide(claim(request="30Gi"), one, GROWS, "20Gi")
+    assert refused.refusal
+    assert _expand.shares([without, one], [refused]) == [
         {"server": "s", "path": "/nfs", "promised_before": 10 * 2**30, "promised": 10 * 2**30} | UNKNOWN
     ]
 

@@ -3,14 +3,23 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ansible_collections.clusterkit.storage.plugins.module_utils import _export_host, _export_options, _process
+from ansible_collections.clusterkit.storage.plugins.module_utils import (
+    _export_host,
+    _export_options,
+    _mounts,
+    _process,
+)
+from ansible_collections.clusterkit.storage.plugins.module_utils._export_mounts import Mounts
 from ansible_collections.clusterkit.storage.plugins.module_utils._process import Finished
 from ansible_collections.clusterkit.storage.tests.exports_server import Server
 
@@ -61,9 +70,11 @@ def test_version_decides_which_options_are_known(server: Server, monkeypatch: py
     mountd.touch()
     mountd.chmod(0o755)
 
+    said = "rpc.mountd version 2.6.2\n"
+
     def run(argv: Sequence[str], *, timeout: float) -> Finished:
-        if argv[0] == str(mountd):
-            return Finished(list(argv), 0, "rpc.mountd version 2.6.2\n", "", timed_out=False)
+        if list(argv) == [str(mountd), "-v"]:
+            return Finished(list(argv), 0, said, "", timed_out=False)
         return server.exportfs(argv, timeout=timeout)
 
     monkeypatch.setattr(_process, "run", run)
@@ -71,6 +82,8 @@ def test_version_decides_which_options_are_known(server: Server, monkeypatch: py
         '"xprtsec=tls" needs nfs-utils 2.6.3; this is 2.6.2'
         in server.refusal(server.export("a", ("10.0.0.1", "rw,xprtsec=tls"))).message
     )
+    said = "rpc.mountd: unknown option\n"
+    assert _export_host.nfs_utils_version(str(mountd.parent), 5) is None
 
 
 @pytest.mark.parametrize(
@@ -96,3 +109,73 @@ def test_names_get_their_addresses_and_canonical_names_too(monkeypatch: pytest.M
     addresses, failed = _export_host.resolve(["Alpha", "long", "gone"], 20)
     assert addresses == {name: ["10.0.0.1", "10.0.0.2"] for name in ("Alpha", "alpha.example.com")}
     assert failed == {"long": "label too long", "gone": "no such name"}
+
+
+def test_the_files_of_exportfs_are_read_and_no_others(server: Server) -> None:
+    folder = Path(server.places.folder)
+    folder.mkdir()
+    for name in ("b.exports", "a.exports", ".hidden.exports", "c.exports~"):
+        (folder / name).write_text(name)
+    (folder / "d.exports").mkdir()
+    Path(server.places.exports).write_text("main")
+    texts = {server.places.exports: "main", f"{folder}/a.exports": "a.exports", f"{folder}/b.exports": "b.exports"}
+    assert list(_export_host.exports_files(server.places).items()) == list(texts.items())
+    a_file = replace(server.places, folder=server.places.exports)
+    assert _export_host.exports_files(a_file) == {server.places.exports: "main"}
+
+
+def test_a_mount_counts_that_has_a_device_of_its_own_and_none_is_touched_that_may_hang(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bind = tmp_path / "bind"
+    bind.mkdir()
+    info, fstab = tmp_path / "mountinfo", tmp_path / "fstab"
+    info.write_text(
+        "1 0 8:1 / / rw - ext4 /dev/sda1 rw\n"
+        "2 1 0:22 / /proc rw - proc proc rw\n"
+        f"3 1 8:1 /x {bind} rw - ext4 /dev/sda1 rw\n"
+        "4 1 0:50 / /dead rw - nfs4 nfs1:/x rw\n"
+        "5 1 8:2 / /gone/disk rw - xfs /dev/sdb rw\n"
+    )
+    asked: list[str] = []
+    device = _export_host._device
+    monkeypatch.setattr(_export_host, "_device", lambda path: asked.append(path) or device(path))
+    places = _export_host.Places(mountinfo=str(info), fstab=str(fstab))
+    paths = [f"{bind}/a", "/proc/x", "/dead/x", "/gone/disk/x", "/etc"]
+    mounts = _export_host.mounts_of(places, paths)
+    assert mounts.own_device == {"/proc", "/dead"}
+    assert not any(path.startswith("/dead") for path in asked)
+    assert [mount.path for mount in mounts.table.mounts] == ["/", "/proc", str(bind), "/dead", "/gone/disk"]
+    assert list(mounts.at_boot) == []
+    fstab.write_text("/dev/sdb /gone/disk xfs defaults 0 0\n")
+    assert list(_export_host.mounts_of(places, paths).at_boot) == ["/gone/disk"]
+
+
+def test_a_file_system_is_told_once_and_asked_for_its_room_unless_it_may_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = _mounts.parse(
+        "2 1 8:2 / /disk rw - xfs /dev/sdb rw,prjquota\n"
+        "3 1 0:50 / /dead rw - nfs4 nfs1:/x rw\n"
+        "4 1 8:3 / /gone rw - ext4 /dev/sdc rw\n"
+    )
+
+    def statvfs(path: str) -> SimpleNamespace:
+        if path == "/gone":
+            raise FileNotFoundError(path)
+        assert path == "/disk", "one that may hang is not asked"
+        return SimpleNamespace(f_blocks=1000, f_bfree=30, f_bavail=20, f_frsize=4096, f_bsize=1)
+
+    monkeypatch.setattr(os, "statvfs", statvfs)
+    paths = ["/elsewhere", "/gone", "/disk/b", "/disk/a", "/dead/x"]
+    nothing = {"quotas": [], "size": None, "available": None}
+    assert _export_host.file_systems(Mounts(_mounts.MountTable(table)), paths) == [
+        {"mount_point": "/dead", "type": "nfs4", "source": "nfs1:/x", **nothing},
+        {
+            "mount_point": "/disk",
+            "type": "xfs",
+            "source": "/dev/sdb",
+            "quotas": ["project"],
+            "size": 4096000,
+            "available": 81920,
+        },
+        {"mount_point": "/gone", "type": "ext4", "source": "/dev/sdc", **nothing},
+    ]

@@ -108,6 +108,7 @@ def test_what_the_first_mount_decides_for_all_is_told_apart() -> None:
         ("rsize=32k", '"rsize=32k": rsize needs a whole number'),
         ("timeo=0", '"timeo=0": timeo needs a number of at least 1'),
         ("nconnect=17", '"nconnect=17": nconnect needs a number from 1 to 16'),
+        ("nconnect=16", None),
         ("timeo", '"timeo": timeo needs a value'),
         ("hard=yes", '"hard=yes": hard takes no value'),
         ("vers=4.3", "vers is one of 3, 4, 4.0, 4.1, 4.2"),

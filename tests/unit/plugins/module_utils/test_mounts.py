@@ -46,6 +46,12 @@ def test_this_machine_can_be_read() -> None:
     assert len(mine.mounts) == len(Path("/proc/self/mountinfo").read_text().splitlines())
 
 
+def test_names_that_are_no_text_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mountinfo").write_bytes(b"1 0 0:1 / /\xff rw - tmpfs tmpfs rw\n")
+    monkeypatch.setattr(_mounts, "MOUNTINFO", str(tmp_path / "mountinfo"))
+    assert [os.fsencode(mount.path) for mount in _mounts.read().mounts] == [b"/\xff"]
+
+
 def test_a_line_that_is_not_understood_is_shown() -> None:
     with pytest.raises(ValueError, match="cannot understand '29 1 what'"):
         _mounts.parse("29 1 what\n")

@@ -51,6 +51,7 @@ wsize=8k
         ("Sharecache=False", ["sharecache"], []),
         ("Nfsvers=4.1", ["v3"], []),
         ("Nfsvers=4.1", ["v4.0"], []),
+        ("V4.1=True", ["vers=3"], []),
         ("Defaultvers=4", [], []),
         ("Sloppy=True", [], []),
         ('Sec="krb5:sys"', [], ["sec=krb5:sys"]),
@@ -62,15 +63,19 @@ def test_settings_become_options_as_mount_nfs_makes_them(setting: str, options: 
 
 
 def test_later_files_override_earlier_ones_in_the_order_of_mount_nfs() -> None:
-    section = "[ NFSMount_Global_Options ]\nTimeo="
-    contents = {
-        "/etc/nfsmount.conf.d/10.conf": section + "4",
-        "/etc/nfsmount.conf": section + "2",
-        "/usr/etc/nfsmount.conf.d/a.conf": section + "1",
-        "/etc/nfsmount.conf.d/9.conf": section + "3",
-        "/usr/etc/nfsmount.conf": section + "0",
-    }
-    assert [text[-1] for text in _nfsmount_conf.in_order(contents)] == ["0", "1", "2", "3", "4"]
+    paths = [
+        "/usr/etc/nfsmount.conf",
+        "/usr/etc/nfsmount.conf.d/a.conf",
+        "/etc/nfsmount.conf",
+        # A number that begins with zero counts like what stands behind a decimal point.
+        "/etc/nfsmount.conf.d/010.conf",
+        "/etc/nfsmount.conf.d/09.conf",
+        "/etc/nfsmount.conf.d/9.conf",
+        "/etc/nfsmount.conf.d/10.conf",
+        "/etc/nfsmount.conf.d/\u00b21.conf",
+        "/etc/nfsmount.conf.d/\u00b210.conf",
+    ]
+    assert _nfsmount_conf.in_order({path: path for path in sorted(paths)}) == paths
 
 
 OPTION = st.sampled_from(["soft", "softerr", "hard", "bg", "fg", "nosharecache", "noresvport", "timeo=50", "vers=4.1"])
@@ -83,6 +88,16 @@ def test_the_drop_in_means_the_options_it_was_made_of(options: list[str]) -> Non
     assert added(_nfsmount_conf.render([Default(tuple(options))])) == expected
 
 
+def test_the_drop_in_is_written_in_the_words_of_nfsmount_conf() -> None:
+    options = ("bg", "soft", "nosharecache", "timeo=50", "context=A=b")
+    assert _nfsmount_conf.render([Default(options), Default(("fg",), server="nfs1")]) == (
+        "# Written by clusterkit.storage: options of NFS mounts, see nfsmount.conf(5).\n\n"
+        "[ NFSMount_Global_Options ]\n"
+        "Background=True\nSoft=True\nSharecache=False\nTimeo=50\nContext=A=b\n\n"
+        '[ Server "nfs1" ]\nForeground=True\n'
+    )
+
+
 MAIN = "# mine\n[ NFSMount_Global_Options ]\nTimeo=100\n"
 SOFT = [Default(("soft", "timeo=50"))]
 
@@ -93,6 +108,7 @@ def test_defaults_of_a_server_and_of_a_mount_point_are_for_those_only() -> None:
     conf = MountDefaults([text])
     assert conf.added_to([], "nfs1:/a", "/data") == ["ro", "timeo=50", "softerr"]
     assert conf.added_to([], "nfs1:/a", "/x") == ["timeo=50", "softerr"]
+    assert conf.added_to([], "nfs1:/a:b", "/x") == ["timeo=50", "softerr"]
     assert conf.added_to([], "nfs2:/a", "/x") == ["softerr"]
     assert '[ Server "nfs1" ]\nTimeo=50\n' in text
 
@@ -164,7 +180,8 @@ def test_a_main_file_is_the_same_after_the_block_has_come_and_gone(rest: str) ->
         ("#Timeo=5", []),
         (";Timeo=5", []),
         ("Timeo", []),
-        ("Context=a=b", ["context=a=b"]),
+        ("Context=A=b", ["context=A=b"]),
+        ("Xprtsec=tls", ["xprtsec=tls"]),
         ("Sec='krb5'", ["sec=krb5"]),
         ("Context=X'aX", ["context=X'aX"]),
         ("Foreground=False", ["bg"]),

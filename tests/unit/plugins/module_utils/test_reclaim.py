@@ -219,6 +219,30 @@ def test_what_is_allowed_is_read_from_the_request() -> None:
         Request.of({"policy": "Delete"})
 
 
+def test_a_plan_holds_the_whole_request_in_its_own_words() -> None:
+    whole: dict[str, Any] = {
+        "policy": "Retain",
+        "release": "open",
+        "labels": {"a": "b"},
+        "annotations": {"example.com/x": None},
+        "time_annotation": "example.com/at",
+        "allow_future_deletion": True,
+        "keep_previous": False,
+        "content": "quarantine",
+    }
+    assert Request.of(whole).plain() == whole
+    assert Request.of({"policy": "Retain", "keep_previous": True}).plain() == {
+        "policy": "Retain",
+        "release": None,
+        "labels": {},
+        "annotations": {},
+        "time_annotation": None,
+        "allow_future_deletion": False,
+        "keep_previous": True,
+        "content": "keep",
+    }
+
+
 @pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.parametrize("driver", ["nfs", "csi"])
 def test_recyclers_matter_to_nfs_volumes_that_are_released(phase: str, driver: str) -> None:
