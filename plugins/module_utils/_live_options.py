@@ -80,7 +80,8 @@ class Difference:
 
 def live_meaning(mount_options: Sequence[str], super_options: Sequence[str]) -> dict[str, str]:
     """Return what decides on a live mount, from its two lists of options in mountinfo."""
-    meaning = {**_DEFAULTS, **what_they_mean(super_options)}
+    # A port that is not shown is the standard one.
+    meaning = {**_DEFAULTS, "port": "port=2049", **what_they_mean(super_options)}
     meaning.update({decides: _DEFAULTS[decides] for decides in _PER_MOUNT})
     # mountinfo shows strictatime as the absence of both others.
     meaning["atime"] = "strictatime"
@@ -136,8 +137,7 @@ def _without_effect(full: Mapping[str, str], given: Mapping[str, str], live: Map
 
 def _satisfied(decides: str, wanted: str, live: Mapping[str, str]) -> bool:
     if decides not in live:
-        # A port that is not shown is the standard one.
-        return wanted == "port=2049" or decides in ("port", "mountport", "mountproto", "mountvers")
+        return decides in ("mountport", "mountproto", "mountvers")
     actual = live[decides]
     if wanted == actual:
         return True

@@ -158,7 +158,7 @@ def _problem(option: str) -> list[str]:
         return [f'"{option}" has a quotation mark that is not closed']
     if name in _OPERATIONS:
         return [f'"{name}" is an operation of mount(8), not an option of a mount']
-    if name in ("v2", "minorversion=2") or (name in ("vers", "nfsvers") and value == "2"):
+    if name == "v2" or (name in ("vers", "nfsvers") and value == "2"):
         return [f'"{option}": Linux and nfs-utils have dropped NFSv2; the versions are {", ".join(_VERSIONS)}']
     if name.startswith(_FREE_PREFIXES):
         return []
@@ -258,7 +258,7 @@ def _meaning_of(option: str) -> dict[str, str]:
     if option in _IMPLIED:
         return {word[2:]: word for word in _IMPLIED[option]}
     name, equals, value = option.partition("=")
-    if not equals or name.startswith(_FREE_PREFIXES) or name not in _KNOWN:
+    if not equals or name not in _KNOWN:
         return {}
     if name == "actimeo":
         return {each: f"{each}={value}" for each in ("acregmin", "acregmax", "acdirmin", "acdirmax")}
@@ -266,6 +266,4 @@ def _meaning_of(option: str) -> dict[str, str]:
         return {"vers": "vers=" + value}
     if name == "lookupcache" and value == "positive":
         return {name: "lookupcache=pos"}
-    if name in ("fsc", "rdirplus"):
-        return {name: option}
     return {name: f"{name}={value}"}

@@ -204,16 +204,23 @@ def test_requests_without_claims_or_sizes_are_refused(arguments: dict[str, Any],
         ({}, {"claim": None}, "bound to nothing"),
         ({}, {"driver": "other"}, "neither an NFS nor a CSI volume"),
         ({"request": "30Gi"}, {}, "its request is 30Gi"),
-        ({}, {"policy": "Delete"}, "has policy Delete"),
+        ({"capacity": "30Gi"}, {}, "would shrink: its capacity is 30Gi, more than 20Gi; a volume never shrinks"),
+        ({}, {"capacity": 30 * 2**30}, "its capacity of its volume is 32212254720, more than 20Gi"),
+        (
+            *({}, {"policy": "Delete"}),
+            "its volume pv has policy Delete: set Retain first, or say allow_delete_policy: true; "
+            "the policy stays as it is",
+        ),
         ({"storage_class": "tin"}, {"driver": "csi"}, '"tin" does not exist'),
         ({"storage_class": "fixed"}, {"driver": "csi"}, '"fixed" does not allow expansion'),
     ],
 )
 def test_a_refusal_says_why(of_claim: dict[str, Any], of_volume: dict[str, Any] | None, words: str) -> None:
     two = None if of_volume is None else volume(**of_volume)
-    growth = decide(claim(**of_claim), two, {**GROWS, "fixed": {"allow_volume_expansion": False}}, "20Gi")
+    one = claim(**of_claim)
+    growth = decide(one, two, {**GROWS, "fixed": {"allow_volume_expansion": False}}, "20Gi")
     assert words in growth.refusal
-    assert (growth.volume, growth.target) == (two, "20Gi")
+    assert (growth.claim, growth.volume, growth.target) == (one, two, "20Gi")
     assert not growth.changes
     assert not growth.waits
 
@@ -224,6 +231,16 @@ def test_a_csi_claim_that_has_asked_waits_for_its_resizer() -> None:
     assert not growth.changes
     asks = decide(claim(), volume(driver="csi"), GROWS, "20Gi")
     assert [change.kind for change in asks.changes] == ["request"]
+    assert asks.note == "the resizer of the driver does the rest"
+
+
+def test_a_request_that_stays_is_noted() -> None:
+    whole = decide(claim(), volume(), GROWS, "20Gi")
+    assert ([change.kind for change in whole.changes], whole.note) == (["volume", "status", "request"], "")
+    stays = decide(claim(storage_class=""), volume(), GROWS, "20Gi")
+    assert [change.kind for change in stays.changes] == ["volume", "status"]
+    assert stays.note == "the request of the claim stays 10Gi: no StorageClass of it allows expansion"
+    assert decide(claim(storage_class="", request="20Gi"), volume(), GROWS, "20Gi").note == ""
 
 
 def test_a_volume_outside_of_any_share_counts_for_its_directory() -> None:

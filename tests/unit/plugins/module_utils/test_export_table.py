@@ -26,6 +26,7 @@ def test_nothing_to_do_when_the_table_is_as_wanted() -> None:
     assert plan.table_is_right
     assert plan.after == plan.before
     assert plan.failures(plan.before) == []
+    assert make_plan({A: RW}, [A], {B: RO, C: RO}, {A: RW, B: RO}).pending == [C]
 
 
 def test_missing_and_different_exports_are_repaired() -> None:

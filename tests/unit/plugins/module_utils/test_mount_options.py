@@ -45,8 +45,23 @@ def differences(wanted: str, super_options: str, mount_options: list[str] | None
         ("hard,intr,timeo=600,retrans=2,nfsvers=4", PLAIN, None),
         ("vers=4.2", PLAIN, None),
         ("v4.2,tcp,port=2049", PLAIN, None),
+        ("port=2050", PLAIN + ",port=2050", None),
         ("proto=tcp6", PLAIN, None),
+        ("proto=tcp", PLAIN.replace("proto=tcp", "proto=tcp6"), None),
         ("rsize=1048576,wsize=0", PLAIN, None),
+        ("rsize=0", PLAIN.replace("rsize=131072", "rsize=1048576"), None),
+        ("retrans=0,timeo=50,comment=c", PLAIN, None),
+        ("sec=null", PLAIN.replace("sec=sys", "sec=none"), None),
+        ("sec=krb5:none", PLAIN.replace("sec=sys", "sec=null"), None),
+        ("fsc=tag", PLAIN + ",fsc", None),
+        ("rdirplus=force", PLAIN, None),
+        ("rdirplus", PLAIN + ",rdirplus=force", None),
+        ("mountproto=udp6,vers=3,nolock,actimeo=7,ro,noatime", V3, ["ro", "noatime"]),
+        (
+            "mountport=9,mountproto=tcp,mountvers=2,vers=3,nolock,actimeo=7,ro,noatime",
+            V3.replace("mountvers=3,mountport=48152,mountproto=udp,", ""),
+            ["ro", "noatime"],
+        ),
         ("nolock,noacl,local_lock=all,mountproto=tcp", PLAIN, None),  # NFSv4 drops these
         ("sec=krb5:sys", PLAIN, None),
         ("noac,write=eager,lookupcache=positive,noresvport,softerr", MANY, None),
@@ -75,6 +90,14 @@ def test_a_mount_made_with_these_options_is_left_alone(wanted: str, live: str, m
         ("noresvport", PLAIN, "resvport instead of noresvport"),
         ("noac", PLAIN, "ac instead of noac"),
         ("actimeo=7", PLAIN, "acregmin=3 instead of acregmin=7"),
+        ("port=2050", PLAIN, "port=2049 instead of port=2050"),
+        ("timeo=7000", PLAIN, "timeo=600 instead of timeo=7000"),
+        ("timeo=50", PLAIN.replace("timeo=600", "timeo=6000"), "timeo=6000 instead of timeo=50"),
+        ("lookupcache=none", PLAIN, "lookupcache=all instead of lookupcache=none"),
+        ("fsc", PLAIN, "nofsc instead of fsc"),
+        ("", PLAIN + ",fsc", "fsc instead of nofsc"),
+        ("nordirplus", PLAIN, "rdirplus instead of nordirplus"),
+        ("", PLAIN + ",nordirplus", "nordirplus instead of rdirplus"),
         ("nconnect=4", PLAIN, "nconnect=1 instead of nconnect=4"),
         ("ro", PLAIN, "rw instead of ro"),
         ("sec=krb5p", PLAIN, "sec=sys instead of sec=krb5p"),
@@ -84,6 +107,41 @@ def test_a_mount_made_with_these_options_is_left_alone(wanted: str, live: str, m
 )
 def test_a_live_mount_that_differs_is_noticed(wanted: str, live: str, found: str) -> None:
     assert found in differences(wanted, live)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        *("addr=10.0.0.9", "bsize=8", "clientaddr=10.0.0.9", "mountaddr=10.0.0.9", "mounthost=h", "mountprog=9"),
+        *("namlen=9", "nfsprog=9", "retry=9", "context=c", "defcontext=c", "fscontext=c", "rootcontext=c"),
+        *("fatal_neterrors=none", "comment=c", "cert_serial=9", "privkey_serial=9"),
+    ],
+)
+def test_what_the_kernel_does_not_show_is_not_compared(option: str) -> None:
+    assert differences(option, PLAIN) == []
+    assert differences(f"noac,{option}", f"{PLAIN},noac") == []
+
+
+def test_softerr_brings_softreval_with_newer_kernels() -> None:
+    live = PLAIN.replace("hard", "softerr,softreval")
+    assert differences("softerr", live) == differences("softerr", live.replace(",softreval", "")) == []
+    assert differences("softerr,softreval", live) == []
+    assert differences("", f"{PLAIN},softreval") == ["softreval instead of nosoftreval"]
+
+
+def test_over_udp_other_defaults_count() -> None:
+    wanted = "vers=3,nolock,actimeo=7,ro,noatime"
+    udp = V3.replace("proto=tcp,timeo=600,retrans=2", "proto=udp,timeo=11,retrans=3")
+    assert differences(wanted, udp, ["ro", "noatime"]) == []
+    assert differences(f"udp,{wanted}", udp, ["ro", "noatime"]) == []
+    assert differences(f"udp,{wanted}", V3, ["ro", "noatime"]) == [
+        *("timeo=600 instead of timeo=11", "retrans=2 instead of retrans=3", "proto=tcp instead of proto=udp")
+    ]
+
+
+def test_a_mount_that_shows_less_is_compared_by_what_it_shows() -> None:
+    assert differences("", "rw") == []
+    assert differences("max_connect=4", PLAIN) == ["nothing of that kind instead of max_connect=4"]
 
 
 def test_flags_of_the_mount_can_be_remounted_and_nothing_else() -> None:
@@ -113,6 +171,12 @@ def test_what_the_first_mount_decides_for_all_is_told_apart() -> None:
         ("hard=yes", '"hard=yes": hard takes no value'),
         ("vers=4.3", "vers is one of 3, 4, 4.0, 4.1, 4.2"),
         ("nfsvers=2", "have dropped NFSv2"),
+        ("vers=2", '"vers=2": Linux and nfs-utils have dropped NFSv2; the versions are 3, 4, 4.0, 4.1, 4.2'),
+        ("v2", "have dropped NFSv2"),
+        ("minorversion=2", None),
+        ("context=a b!", None),
+        ("context=a\tb", "a control character"),
+        ('context="a"', None),
         ("lookupcache=some", "lookupcache is one of all, none, pos, positive"),
         ("sec=sys:kerberos", '"kerberos" is not a security flavor'),
         ("remount", '"remount" is an operation of mount(8), not an option of a mount'),
@@ -146,6 +210,21 @@ def test_an_option_that_mount_would_refuse_is_named(option: str, words: str | No
 )
 def test_contradictions_are_named(options: str, words: str) -> None:
     assert _mount_options.problems(_mount_options.parse(options)) == [words]
+
+
+def test_contradictions_are_named_where_nothing_else_is_wrong() -> None:
+    assert _mount_options.problems(["soft", "hard"]) == ['"soft" and "hard" contradict each other']
+    assert len(_mount_options.problems(["soft", "hard", "sofft"])) == 1
+
+
+def test_what_an_option_decides() -> None:
+    def meaning(text: str) -> dict[str, str]:
+        return _mount_options.what_they_mean(_mount_options.parse(text))
+
+    assert meaning("softerr") == {"recovery": "softerr", "softreval": "softreval"}
+    assert meaning("softerr,hard") == {"recovery": "hard", "softreval": "nosoftreval"}
+    assert meaning("x-a=b,such=c,fsc=d,rdirplus=force") == {"fsc": "fsc=d", "rdirplus": "rdirplus=force"}
+    assert meaning("context=a=b") == {"context": "context=a=b"}
 
 
 def test_commas_between_quotes_are_part_of_a_value() -> None:

@@ -36,6 +36,13 @@ def test_escapes_and_optional_fields_are_understood() -> None:
     assert mount.server_address == "192.168.78.1"
 
 
+def test_fields_are_where_the_kernel_has_them() -> None:
+    line = "62 29 0:53 /a\\040b /m rw,relatime shared:1 - xfs /dev/sdb rw,prjquota and more of newer kernels\n"
+    assert table(line).mounts == [
+        Mount(62, 29, "0:53", "/a b", "/m", ("rw", "relatime"), ("shared:1",), "xfs", "/dev/sdb", ("rw", "prjquota"))
+    ]
+
+
 def test_an_empty_source_does_not_shift_the_fields() -> None:
     assert (table().mounts[5].source, table().mounts[5].super_options) == ("", ("rw", "inode64"))
 

@@ -7,7 +7,7 @@ import dataclasses
 from typing import Any
 
 import pytest
-from ansible_collections.clusterkit.storage.plugins.module_utils import _plan, _reclaim_plan
+from ansible_collections.clusterkit.storage.plugins.module_utils import _plan, _reclaim, _reclaim_plan
 from ansible_collections.clusterkit.storage.plugins.module_utils._reclaim import Facts, Request, decide, needs_recyclers
 from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import (
     BOUND_BY_CONTROLLER,
@@ -196,11 +196,18 @@ RELEASED = {"phase": "Released", "claim": ("shop", "a", "c1")}
     [
         ({"phase": "Bound", "claim": ("shop", "a", "c1")}, Facts(), "is Bound to shop/a"),
         (RELEASED, Facts(protected=frozenset({"shop"})), 'protected namespace "shop"'),
-        (RELEASED, Facts(claims={("shop", "a"): "c2"}), "exists again, with another uid"),
+        (
+            *({**RELEASED, "phase": "Failed"}, Facts(claims={("shop", "a"): "c2"})),
+            "exists again, with another uid: whose data this is must be decided by a person; delete or rename one of",
+        ),
         (RELEASED, Facts(claims={("shop", "a"): "c1"}), "still exists"),
-        (RELEASED, Facts(recycled=frozenset({"pv"})), "recycler pod is emptying it"),
+        (RELEASED, Facts(recycled=frozenset({"pv"})), "a recycler pod is emptying it"),
         (RELEASED, Facts(recycled=frozenset({"s:None"})), "recycler pod is emptying it"),
-        ({**RELEASED, "policy": "Recycle"}, Facts(), "the controller may be emptying it"),
+        (
+            *({**RELEASED, "policy": "Recycle"}, Facts()),
+            "its policy is Recycle: the controller may be emptying it at this moment; set policy Retain first, and "
+            "release it in a later run",
+        ),
         ({**RELEASED, "deleting": "2026"}, Facts(), "is being deleted since 2026"),
         ({**RELEASED, "phase": "Available"}, Facts(), "about to be bound or released"),
         ({"phase": "Pending"}, Facts(), "names no claim"),
@@ -209,6 +216,49 @@ RELEASED = {"phase": "Released", "claim": ("shop", "a", "c1")}
 def test_release_is_refused_with_the_reason(values: dict[str, Any], known: Facts, words: str) -> None:
     decision = decide(volume(**values), Request(policy="Retain", release="reserved"), known)
     assert words in decision.refusal
+
+
+@pytest.mark.parametrize(
+    ("phase", "claim", "release", "done"),
+    [
+        ("Available", None, "open", True),
+        ("Available", ("shop", "a", ""), "open", False),
+        ("Available", ("shop", "a", ""), "reserved", True),
+        ("Available", ("shop", "a", "c1"), "reserved", False),
+        ("Available", None, "reserved", False),
+        ("Released", None, "open", False),
+        ("Released", ("shop", "a", ""), "reserved", False),
+    ],
+)
+def test_a_volume_is_released_when_the_next_claim_may_take_it(phase: str, claim: Any, release: str, done: bool) -> None:
+    assert _reclaim._is_released(volume(phase=phase, claim=claim), Request(release=release)) is done
+
+
+def test_a_volume_without_a_claim_has_nothing_to_release() -> None:
+    def refusal(phase: str, release: str) -> str:
+        return decide(volume(phase=phase), Request(policy="Retain", release=release), Facts()).refusal
+
+    assert refusal("Available", "open") == ""
+    assert refusal("Available", "reserved") == "is Available and names no claim that it could be reserved for"
+    for release in ("open", "reserved"):
+        assert refusal("Failed", release) == "is Failed and names no claim: there is nothing to release"
+
+
+def test_a_volume_with_policy_delete_is_released_when_nobody_can_be_deleting_it() -> None:
+    def refusal(state: str, **values: Any) -> str:
+        one = volume(**RELEASED, policy="Delete", annotations={PROVISIONED_BY: "p"}, provisioner="p")
+        one.provisioner_state = state
+        return decide(one, Request(release="reserved", **values), Facts()).refusal
+
+    assert refusal("stopped", allow_future_deletion=True) == ""
+    assert refusal("stopped") == (
+        "its policy is Delete: the old content would go with the next claim; add policy: Retain, or say "
+        "allow_future_deletion: true"
+    )
+    assert refusal("running", allow_future_deletion=True) == (
+        "its policy is Delete and its provisioner p is running: it may be deleting the data at this moment; set policy "
+        "Retain first, and release it in a later run"
+    )
 
 
 def test_what_is_allowed_is_read_from_the_request() -> None:
