@@ -340,6 +340,7 @@ class Lab:
                 "ansible_host": "127.0.0.1",
                 "ansible_port": guest.wiring.ssh_port,
                 "ansible_user": "root",
+                "ansible_python_interpreter": "/usr/bin/python3",
                 "ansible_ssh_common_args": " ".join(guest.ssh_options),
                 "lab_address": guest.machine.address,
             }
