@@ -61,7 +61,7 @@ def _read(text: str) -> tuple[Fraction, str]:
     if not match or len(text) > _DIGITS_AT_MOST:
         raise ValueError(f'"{text}" is not a quantity; write for example 500Mi, 1.3Gi or 2Ti')
     sign, digits, suffix = match.groups()
-    number = Fraction(digits.rstrip(".")) * (-1 if sign == "-" else 1)
+    number = Fraction(digits) * (-1 if sign == "-" else 1)
     if suffix in _BINARY:
         return number * 2 ** _BINARY[suffix], "binary"
     if suffix in _DECIMAL:

@@ -220,10 +220,8 @@ def _refusal(volume: Volume, request: Request, facts: Facts, patch: Mapping[str,
         found = _refused_policy(volume, request, facts)
         if found:
             return found
-    if request.release and (volume.phase == "Bound" or "claimRef" in spec or not _is_released(volume, request)):
+    if request.release and not _is_released(volume, request):
         return _refused_release(volume, request, facts)
-    if volume.deleting and patch and set(spec) - {"persistentVolumeReclaimPolicy"}:
-        return f"is being deleted since {volume.deleting}"
     return ""
 
 

@@ -170,10 +170,19 @@ def test_the_time_comes_only_with_another_change() -> None:
 @pytest.mark.parametrize(
     ("given_request", "words"),
     [
-        ({}, "nothing is asked for"),
+        ({}, "^nothing is asked for: give policy, release, labels or annotations$"),
+        (
+            {"release": "reserved", "content": "quarantine"},
+            "^content: quarantine belongs to release: open; who a volume is reserved for is to find its data$",
+        ),
+        ({"annotations": {"example.k8s.io/x": "y"}}, "belongs to Kubernetes"),
         ({"policy": "Previous"}, "allow_future_deletion"),
-        ({"labels": {"a": "b"}, "keep_previous": True}, "belongs to policy: Retain"),
-        ({"policy": "Retain", "keep_previous": True, "release": "open"}, "keep_previous and release exclude"),
+        ({"labels": {"a": "b"}, "keep_previous": True}, "^keep_previous: belongs to policy: Retain, which takes"),
+        (
+            {"policy": "Retain", "keep_previous": True, "release": "open"},
+            "^keep_previous and release exclude each other: who takes a released volume must not get the policy that "
+            "its last owner had$",
+        ),
         ({"policy": "Delete"}, "allow_future_deletion"),
         ({"policy": "Delete", "release": "open", "allow_future_deletion": True}, "exclude each other"),
         ({"annotations": {PROVISIONED_BY: "x"}}, "belongs to Kubernetes"),
@@ -267,6 +276,33 @@ def test_what_is_allowed_is_read_from_the_request() -> None:
     assert Request.of({"policy": "Retain"}).allow_future_deletion is False
     with pytest.raises(ValueError, match="say allow_future_deletion: true if that is meant"):
         Request.of({"policy": "Delete"})
+
+
+@pytest.mark.parametrize(
+    ("values", "note"),
+    [
+        ({"release": "open"}, "any claim may take it now; the old content will be visible to the next one"),
+        ({"release": "open", "content": "quarantine"}, "any claim may take it now; its old content is in quarantine"),
+        ({"release": "reserved"}, "only a claim shop/a may take it now, and will find its old content"),
+    ],
+)
+def test_who_may_take_a_released_volume_is_noted(values: dict[str, str], note: str) -> None:
+    assert decide(volume(**RELEASED), Request(policy="Retain", **values), Facts()).note == note
+
+
+def test_a_released_volume_is_no_longer_bound_by_the_controller() -> None:
+    one = volume(**RELEASED, policy="Retain", annotations={BOUND_BY_CONTROLLER: "yes"})
+    assert decide(one, Request(release="reserved"), Facts()).patch == {
+        "metadata": {"annotations": {BOUND_BY_CONTROLLER: None}},
+        "spec": {"claimRef": {"uid": None, "resourceVersion": None}},
+    }
+    labelled = decide(one, Request(labels={"a": "b"}), Facts())
+    assert (labelled.patch, labelled.note) == ({"metadata": {"labels": {"a": "b"}}}, "")
+
+
+def test_other_volumes_are_never_changed() -> None:
+    refused = decide(volume(driver="other"), Request(labels={"a": "b"}), Facts()).refusal
+    assert refused == "is neither an NFS nor a CSI volume: such volumes are listed, never changed"
 
 
 def test_a_plan_holds_the_whole_request_in_its_own_words() -> None:
