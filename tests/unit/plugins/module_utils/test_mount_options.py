@@ -56,7 +56,8 @@ def differences(wanted: str, super_options: str, mount_options: list[str] | None
         ("fsc=tag", PLAIN + ",fsc", None),
         ("rdirplus=force", PLAIN, None),
         ("rdirplus", PLAIN + ",rdirplus=force", None),
-        ("mountproto=udp6,vers=3,nolock,actimeo=7,ro,noatime", V3, ["ro", "noatime"]),
+        ("softerr,nosoftreval", PLAIN.replace("hard", "softerr"), None),
+        ("mountproto=udp6,namlen=9,vers=3,nolock,actimeo=7,ro,noatime", V3, ["ro", "noatime"]),
         (
             "mountport=9,mountproto=tcp,mountvers=2,vers=3,nolock,actimeo=7,ro,noatime",
             V3.replace("mountvers=3,mountport=48152,mountproto=udp,", ""),
