@@ -145,9 +145,7 @@ def parse(options: str | Iterable[str] | None) -> list[str]:
 def problems(options: Sequence[str]) -> list[str]:
     """Return what is wrong with these options, one sentence each; empty when mount would take them."""
     found = [problem for option in options for problem in _problem(option)]
-    if not found:
-        found += _contradictions(options)
-    return found
+    return found or _contradictions(options)
 
 
 def _problem(option: str) -> list[str]:
