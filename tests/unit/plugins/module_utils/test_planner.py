@@ -16,11 +16,12 @@ from ansible_collections.clusterkit.storage.plugins.module_utils import (
     _planner,
     _selection,
 )
+from ansible_collections.clusterkit.storage.plugins.module_utils._classified import Use
 from ansible_collections.clusterkit.storage.plugins.module_utils._reclaim import Facts
 from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import Volume
 
 
-def volume(number: int) -> Volume:
+def volume(number: int, phase: str = "Bound") -> Volume:
     return Volume.of(
         {
             "metadata": {"name": f"pv-{number}", "uid": f"u{number}", "resourceVersion": "7"},
@@ -30,14 +31,16 @@ def volume(number: int) -> Volume:
                 "persistentVolumeReclaimPolicy": "Delete",
                 "claimRef": {"namespace": "shop", "name": f"c{number}", "uid": f"cu{number}"},
             },
-            "status": {"phase": "Bound"},
+            "status": {"phase": phase},
         }
     )
 
 
-def listed(folder: Path, *, complete: bool = False, facts: bool | Facts = True, count: int = 3) -> str:
+def listed(
+    folder: Path, *, complete: bool = False, facts: bool | Facts = True, count: int = 3, phase: str = "Bound"
+) -> str:
     listing = _listing.Listing(
-        [volume(number) for number in range(count)],
+        [volume(number, phase) for number in range(count)],
         "cluster",
         complete,
         "2026-01-01T00:00:00Z",
@@ -82,11 +85,16 @@ def test_a_plan_holds_what_is_listed(tmp_path: Path) -> None:
 
 
 def test_a_listing_that_is_not_for_this_plan_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="make it with plan_for: reclaim"):
+    purpose = r"^the listing does not say what a plan needs; make it with plan_for: reclaim$"
+    with pytest.raises(ValueError, match=purpose):
         plan("reclaim", listed(tmp_path, facts=False), {"policy": "Retain"})
-    with pytest.raises(ValueError, match="no selection never means all"):
+    everything = (
+        r'^the listing is of all volumes, and no selection never means .*, or names: \["\*"\] if all are meant$'
+    )
+    with pytest.raises(ValueError, match=everything):
         plan("reclaim", listed(tmp_path, complete=True), {"policy": "Retain"})
-    with pytest.raises(ValueError, match="make it without a selection, and with plan_for: expand"):
+    whole = r"^the listing is not of all volumes; make it without a selection, and with plan_for: expand$"
+    with pytest.raises(ValueError, match=whole):
         plan("expand", listed(tmp_path), {"selection": {"names": ["*"]}, "size": "2Gi"})
 
 
@@ -307,6 +315,15 @@ def test_a_volume_that_was_recycled_is_known_from_the_listing(tmp_path: Path) ->
     facts = Facts(recycled=frozenset({"pv-0"}))
     loaded = _listing.load(listed(tmp_path, facts=facts))
     assert loaded.facts is not None and loaded.facts.recycled == {"pv-0"}
+    listing = listed(tmp_path, facts=facts, phase="Released")
+    made = plan("reclaim", listing, {"policy": "Retain", "release": "reserved"})
+    assert [(one["item"], one["reason"]) for one in made["refusals"]] == [("pv-0", "a recycler pod is emptying it")]
+
+
+def test_what_hosts_mount_is_told_with_their_names(tmp_path: Path) -> None:
+    file = tmp_path / "mounts.jsonl"
+    file.write_bytes('{"name": "nödé", "problem": "", "sources": ["nfs1:/a:/b", "tmpfs"]}\n'.encode())
+    assert list(_planner._mounts(str(file))) == [Use("host nödé", "nfs1", "/a:/b")]
 
 
 def test_what_a_recovery_needs_is_said(tmp_path: Path) -> None:
