@@ -142,7 +142,12 @@ def test_a_mount_counts_that_has_a_device_of_its_own_and_none_is_touched_that_ma
     )
     asked: list[str] = []
     device = _export_host._device
-    monkeypatch.setattr(_export_host, "_device", lambda path: asked.append(path) or device(path))
+
+    def asked_for(path: str) -> int:
+        asked.append(path)
+        return device(path)
+
+    monkeypatch.setattr(_export_host, "_device", asked_for)
     places = _export_host.Places(mountinfo=str(info), fstab=str(fstab))
     paths = [f"{bind}/a", "/proc/x", "/dead/x", "/gone/disk/x", "/etc"]
     mounts = _export_host.mounts_of(places, paths)
@@ -169,7 +174,7 @@ def test_a_file_system_is_told_once_and_asked_for_its_room_unless_it_may_hang(mo
 
     monkeypatch.setattr(os, "statvfs", statvfs)
     paths = ["/elsewhere", "/gone", "/disk/b", "/disk/a", "/dead/x"]
-    nothing = {"quotas": [], "size": None, "available": None}
+    nothing: dict[str, Any] = {"quotas": [], "size": None, "available": None}
     assert _export_host.file_systems(Mounts(_mounts.MountTable(table)), paths) == [
         {"mount_point": "/dead", "type": "nfs4", "source": "nfs1:/x", **nothing},
         {

@@ -88,9 +88,7 @@ def test_a_listing_that_is_not_for_this_plan_is_refused(tmp_path: Path) -> None:
     purpose = r"^the listing does not say what a plan needs; make it with plan_for: reclaim$"
     with pytest.raises(ValueError, match=purpose):
         plan("reclaim", listed(tmp_path, facts=False), {"policy": "Retain"})
-    everything = (
-        r'^the listing is of all volumes, and no selection never means .*, or names: \["\*"\] if all are meant$'
-    )
+    everything = r'^the listing is of all volumes, and no selection never .*, or names: \["\*"\] if all are meant$'
     with pytest.raises(ValueError, match=everything):
         plan("reclaim", listed(tmp_path, complete=True), {"policy": "Retain"})
     whole = r"^the listing is not of all volumes; make it without a selection, and with plan_for: expand$"

@@ -286,7 +286,7 @@ def test_what_is_allowed_is_read_from_the_request() -> None:
         ({"release": "reserved"}, "only a claim shop/a may take it now, and will find its old content"),
     ],
 )
-def test_who_may_take_a_released_volume_is_noted(values: dict[str, str], note: str) -> None:
+def test_who_may_take_a_released_volume_is_noted(values: dict[str, Any], note: str) -> None:
     assert decide(volume(**RELEASED), Request(policy="Retain", **values), Facts()).note == note
 
 
