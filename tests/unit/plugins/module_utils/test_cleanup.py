@@ -212,6 +212,33 @@ def test_how_much_may_go(tmp_path: Path) -> None:
         _planner.plan({**request, "cleanup": None})
 
 
+def test_other_clusters_sizes_and_what_a_provisioner_removes_reach_the_plan(tmp_path: Path) -> None:
+    found = directories("a", "theirs", "x", clusters=[listing().cluster_uid, OTHER_CLUSTER])
+    own = listing(dynamic("a", provisioner_state="running"), uses=[CARRIER])
+    own.classes = {"managed": {"provisioner": "fuseim.pri/ifs"}}
+    other = listing(volume("theirs"), cluster=OTHER_CLUSTER)
+    other.volumes[0].path = "/nfs/k8s/team/theirs"
+    sized = directories(*(directory(name, size=2**30, files=1, size_complete=True) for name in "ax"))
+    (tmp_path / "mounts").write_text("")
+    files = {
+        "directories": [{"host": HOST, "path": write_directories(found, tmp_path / "dirs")}],
+        "sizes": [{"host": HOST, "path": write_directories(sized, tmp_path / "sizes")}],
+        "other_listings": [write_listing(other, tmp_path / "others")],
+        "mounts": str(tmp_path / "mounts"),
+    }
+    whole = dict.fromkeys(storage_plan.ARGUMENTS) | {"action": "cleanup", "host": "api"}
+    whole |= {"listing": write_listing(own, tmp_path / "volumes")}
+    request = whole | {"cleanup": asked(method="provisioner", orphans=True, max_bytes="3Gi", **files)}
+    assert _planner.parents(request) == {HOST: [f"{SHARE}/team"]}
+    other.volumes[0].path = "/nfs/k8s/theirs"
+    write_listing(other, tmp_path / "others")
+    made = _planner.plan(request)
+    assert of(made.plan) == {"a": ["pv_cleanup absent"], "x": ["volume_dirs quarantined"]}
+    assert f"{SHARE}/theirs" in made.plan["keep"]
+    assert (made.plan["bytes"], made.measure) == (2 * 2**30, {HOST: [f"{SHARE}/a", f"{SHARE}/x"]})
+    assert [step["host"] for step in made.plan["steps"]] == [HOST, "api"]
+
+
 def test_a_host_that_did_not_tell_its_mounts_stops_the_search_for_orphans(tmp_path: Path) -> None:
     found, own = directories("x", "y"), listing()
     mounts = tmp_path / "mounts"
