@@ -19,6 +19,7 @@ from ansible_collections.clusterkit.storage.plugins.module_utils import (
 from ansible_collections.clusterkit.storage.plugins.module_utils._classified import Use
 from ansible_collections.clusterkit.storage.plugins.module_utils._reclaim import Facts
 from ansible_collections.clusterkit.storage.plugins.module_utils._volumes import Volume
+from ansible_collections.clusterkit.storage.plugins.modules import storage_plan
 
 
 def volume(number: int, phase: str = "Bound") -> Volume:
@@ -102,8 +103,13 @@ def test_more_than_is_allowed_makes_no_plan(tmp_path: Path) -> None:
     assert plan("reclaim", listed(tmp_path), {"policy": "Retain"}, max_changes="100%")["steps"]
     file = tmp_path / "plan.json"
     file.write_text(_plan.write(plan("reclaim", listed(tmp_path), {"policy": "Retain"})))
-    with pytest.raises(ValueError, match="percent need the listing"):
+    judged = r"^max_changes: percent need the listing; a plan that is there was judged when it was made$"
+    with pytest.raises(ValueError, match=judged):
         plan("reclaim", None, None, plan=str(file), max_changes="50%")
+    with pytest.raises(ValueError, match=r"plan.json .*reclaim"):
+        plan("expand", None, None, plan=str(file))
+    made = _planner.plan(dict.fromkeys(storage_plan.ARGUMENTS) | {"action": "reclaim", "plan": str(file)})
+    assert (made.measure, list(made.report)) == ({}, [])
     with pytest.raises(ValueError, match="3 volumes would be changed, but max_changes is 2 so nothing was done"):
         plan("reclaim", None, None, plan=str(file), max_changes="2")
 
