@@ -195,6 +195,7 @@ def test_what_is_planned_goes_and_comes_back_as_it_was(site: Site) -> None:
     assert tree(share / "used") == around
     assert site.plan("cleanup", parents=parents(site))["steps"] == []
     back = site.plan("undelete", parents=parents(site), names=["old", "deep"])
+    assert {step["host"] for step in back["steps"]} == {"api", HOST}
     site.undelete(back)
     assert site.volumes == {"used", "old", "deep"}
     assert {name: content(share / name) for name in ("old", "team/deep")} == {
