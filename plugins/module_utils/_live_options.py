@@ -132,6 +132,8 @@ def _without_effect(full: Mapping[str, str], given: Mapping[str, str], live: Map
         skipped |= {"acregmin", "acregmax", "acdirmin", "acdirmax", "sync"}
     if given.get("retrans") == "retrans=0":
         skipped |= {"timeo", "retrans"}
+    if given.get("port") == "port=0":
+        skipped.add("port")  # whichever rpcbind names
     return skipped
 
 

@@ -46,6 +46,8 @@ def differences(wanted: str, super_options: str, mount_options: list[str] | None
         ("vers=4.2", PLAIN, None),
         ("v4.2,tcp,port=2049", PLAIN, None),
         ("port=2050", PLAIN + ",port=2050", None),
+        ("port=0", PLAIN, None),
+        ("port=0", PLAIN + ",port=2050", None),
         ("proto=tcp6", PLAIN, None),
         ("proto=tcp", PLAIN.replace("proto=tcp", "proto=tcp6"), None),
         ("rsize=1048576,wsize=0", PLAIN, None),
