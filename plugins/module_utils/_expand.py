@@ -180,12 +180,12 @@ def _refusal(claim: Mapping[str, Any], volume: Volume | None, target: str, allow
         return f"its volume {volume.name} is neither an NFS nor a CSI volume"
     size = _quantity.to_bytes(target)
     for what, found in (
-        ("capacity", claim["capacity"]),
-        ("request", claim["request"]),
-        ("capacity of its volume", str(volume.capacity)),
+        ("its capacity", claim["capacity"]),
+        ("its request", claim["request"]),
+        ("the capacity of its volume", str(volume.capacity)),
     ):
         if _quantity.to_bytes(found) > size:
-            return f"would shrink: its {what} is {found}, more than {target}; a volume never shrinks"
+            return f"would shrink: {what} is {found}, more than {target}; a volume never shrinks"
     if volume.policy != "Retain" and not allow_delete_policy:
         return (
             f"its volume {volume.name} has policy {volume.policy}: set Retain first, or say allow_delete_policy: true; "

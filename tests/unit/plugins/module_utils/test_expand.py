@@ -205,7 +205,7 @@ def test_requests_without_claims_or_sizes_are_refused(arguments: dict[str, Any],
         ({}, {"driver": "other"}, "neither an NFS nor a CSI volume"),
         ({"request": "30Gi"}, {}, "its request is 30Gi"),
         ({"capacity": "30Gi"}, {}, "would shrink: its capacity is 30Gi, more than 20Gi; a volume never shrinks"),
-        ({}, {"capacity": 30 * 2**30}, "its capacity of its volume is 32212254720, more than 20Gi"),
+        ({}, {"capacity": 30 * 2**30}, "would shrink: the capacity of its volume is 32212254720, more than 20Gi"),
         (
             *({}, {"policy": "Delete"}),
             "its volume pv has policy Delete: set Retain first, or say allow_delete_policy: true; "

@@ -154,9 +154,9 @@ def test_an_fsid_has_one_directory() -> None:
 
 def test_a_foreign_file_is_read_by_what_this_version_knows() -> None:
     old = dataclasses.replace(_export_options.NEWEST, version=(2, 6, 2))
-    file = _export_table.read_foreign("/etc/exports", "/a h(rw,xprtsec=tls)\n/b\n", old)
+    file = _export_table.read_foreign("/etc/exports", "/a h(rw,xprtsec=tls)\n/b\n/c (rw)\n", old)
     assert "needs nfs-utils 2.6.3" in file.warnings()[0]
-    assert file.warnings()[-1].endswith("these exports are lost: /a to h, /b to *")
+    assert file.warnings()[-1].endswith("these exports are lost: /a to h, /b to *, /c to *")
 
 
 def test_a_table_is_shown_an_export_a_line() -> None:

@@ -181,7 +181,7 @@ def test_a_csi_volume_grows_by_its_driver(
         ({"claim": None}, "bound to nothing"),
         ({"driver": "other"}, "is neither an NFS nor a CSI volume"),
         ({"policy": "Delete"}, "set Retain first, or say allow_delete_policy: true"),
-        ({"capacity": 3 * 2**30}, "would shrink: its capacity of its volume is"),
+        ({"capacity": 3 * 2**30}, "would shrink: the capacity of its volume is"),
     ],
 )
 def test_a_volume_that_must_not_grow_is_named_with_the_reason(values: dict[str, Any], words: str) -> None:

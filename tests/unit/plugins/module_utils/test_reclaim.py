@@ -205,6 +205,7 @@ RELEASED = {"phase": "Released", "claim": ("shop", "a", "c1")}
     [
         ({"phase": "Bound", "claim": ("shop", "a", "c1")}, Facts(), "is Bound to shop/a"),
         (RELEASED, Facts(protected=frozenset({"shop"})), 'protected namespace "shop"'),
+        (RELEASED, Facts(claims={("shop", "a"): "c2"}), "exists again, with another uid"),
         (
             *({**RELEASED, "phase": "Failed"}, Facts(claims={("shop", "a"): "c2"})),
             "exists again, with another uid: whose data this is must be decided by a person; delete or rename one of",
