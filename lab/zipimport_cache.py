@@ -2,8 +2,8 @@
 """Loaded by each Python of a machine: keeps what zipimport compiles, by the content of the source.
 
 An Ansible module comes in a zip archive of its own, so at each call Python compiles it, and what it imports of Ansible.
-In emulation that is half of the time that a module takes. The same source gives the same code; it is kept in memory,
-for root, until the machine boots again.
+In emulation that is a third of the time of a module, or more. The same source gives the same code, which is kept in
+memory, for root, until the machine boots again.
 """
 
 import _imp
