@@ -45,6 +45,7 @@ def differences(wanted: str, super_options: str, mount_options: list[str] | None
         ("hard,intr,timeo=600,retrans=2,nfsvers=4", PLAIN, None),
         ("vers=4.2", PLAIN, None),
         ("v4.2,tcp,port=2049", PLAIN, None),
+        ("port=2050", PLAIN, None),  # as seen on Debian 13, mounted with -o port=2050
         ("port=2050", PLAIN + ",port=2050", None),
         ("port=0", PLAIN, None),
         ("port=0", PLAIN + ",port=2050", None),
@@ -93,7 +94,7 @@ def test_a_mount_made_with_these_options_is_left_alone(wanted: str, live: str, m
         ("noresvport", PLAIN, "resvport instead of noresvport"),
         ("noac", PLAIN, "ac instead of noac"),
         ("actimeo=7", PLAIN, "acregmin=3 instead of acregmin=7"),
-        ("port=2050", PLAIN, "port=2049 instead of port=2050"),
+        ("port=2050", PLAIN + ",port=2051", "port=2051 instead of port=2050"),
         ("timeo=7000", PLAIN, "timeo=600 instead of timeo=7000"),
         ("timeo=50", PLAIN.replace("timeo=600", "timeo=6000"), "timeo=6000 instead of timeo=50"),
         ("lookupcache=none", PLAIN, "lookupcache=all instead of lookupcache=none"),
