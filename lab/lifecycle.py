@@ -80,17 +80,19 @@ def _free(address: str, port: int) -> bool:
 def make_parts(options: Options) -> dict[str, list[str]]:
     """Everything that a lab is made of; from the cache, or built now.
 
-    The machine image waits for the network, Kubernetes for the processors: side by side they take no longer.
+    Beside Kubernetes, which takes longest, the others follow one another: downloads and links leave processors idle.
     """
     with ThreadPoolExecutor(2) as pool:
-        image = pool.submit(images.machine, options.debian)
-        kubernetes = pool.submit(binaries.kubernetes, options.kubernetes)
-        folders = {
-            "machine": image.result(),
-            "kubernetes": kubernetes.result(),
-            "etcd": binaries.etcd(),
-            "payload": images.payload(options),
+        parts = {
+            "kubernetes": pool.submit(binaries.kubernetes, options.kubernetes),
+            "machine": pool.submit(images.machine, options.debian),
+            "etcd": pool.submit(binaries.etcd),
+            "containerd": pool.submit(binaries.containerd),
         }
+        if options.images == "build":
+            parts["provisioner"] = pool.submit(binaries.provisioner)
+        made = {kind: part.result() for kind, part in parts.items()}
+    folders = {kind: made[kind] for kind in ("machine", "kubernetes", "etcd")} | {"payload": images.payload(options)}
     return {kind: [folder.name, str(cache.build_of(folder))] for kind, folder in folders.items()}
 
 
