@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -27,6 +28,12 @@ settings.register_profile("ansible-test", settings.get_profile("project"), max_e
 # Mutation testing (scripts/mutants) wants to know that an example fails, not which is the smallest.
 settings.register_profile("mutants", deadline=None, database=None, phases=[Phase.explicit, Phase.generate])
 settings.load_profile("ansible-test" if "ansible_pytest_collections" in sys.modules else "project")
+
+
+def pytest_collection_finish() -> None:
+    """ansible-test forks for each test: no child is to look through, and so copy, all that was imported before."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
