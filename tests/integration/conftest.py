@@ -46,11 +46,62 @@ class Play:
         return " ".join(self.output.split())
 
 
+@dataclass
+class Shared:
+    """The lab that all tests share, and whether one has changed it since it was as the bootstrap left it."""
+
+    lab: Lab
+    changed: bool = False
+
+    def as_bootstrapped(self) -> Lab:
+        """Brought back only now, since what comes next may not need it; a restore costs about a minute."""
+        if self.changed:
+            with self.lab.lock():
+                self.lab.restore("bootstrapped")
+            self.changed = False
+        return self.lab
+
+    def to_be_changed(self) -> Lab:
+        self.changed = True
+        return self.lab
+
+
 @pytest.fixture(scope="session")
-def lab() -> Lab:
+def shared() -> Iterator[Shared]:
     lab = Lab()
     assert lab.complete and all(g.process.pid for g in lab.guests), "no lab is up: `make demo` makes one"
-    return lab
+    if not (lab.snapshots / "bootstrapped").exists():
+        with lab.lock():
+            lab.snapshot("bootstrapped")
+    made = Shared(lab)
+    yield made
+    made.as_bootstrapped()
+
+
+@pytest.fixture
+def lab(shared: Shared) -> Lab:
+    """The lab as the bootstrap left it, for a test that leaves it so."""
+    return shared.as_bootstrapped()
+
+
+@pytest.fixture
+def restored(shared: Shared) -> Lab:
+    """The lab as the bootstrap left it, for a test that changes it at will."""
+    shared.as_bootstrapped()
+    return shared.to_be_changed()
+
+
+@pytest.fixture(scope="module")
+def restored_for_all(shared: Shared) -> Lab:
+    """The same for a whole file."""
+    shared.as_bootstrapped()
+    return shared.to_be_changed()
+
+
+@pytest.fixture
+def used(shared: Shared) -> Lab:
+    """The lab as other tests left it, for a test whose directories, mounts and objects are its own."""
+    return shared.to_be_changed()
 
 
 def play(
@@ -99,7 +150,9 @@ class State:
 
 
 @pytest.fixture(scope="session")
-def look(lab: Lab) -> Any:
+def look(shared: Shared) -> Any:
+    lab = shared.lab
+
     def state() -> State:
         answers = every(lab.guests, lambda g: g.ssh(LOOK).splitlines())
         objects = {}
@@ -142,40 +195,13 @@ def own_inventory(tmp_path: Path) -> Any:
     return write
 
 
-@pytest.fixture(scope="session")
-def saved(lab: Lab) -> Lab:
-    """A lab whose state is saved as a snapshot."""
-    if not (lab.snapshots / "bootstrapped").exists():
-        with lab.lock():
-            lab.snapshot("bootstrapped")
-    return lab
-
-
 @pytest.fixture
-def restored(saved: Lab) -> Iterator[Lab]:
-    """A lab that may be changed at will: brought back after the test."""
-    yield from _brought_back(saved)
-
-
-@pytest.fixture(scope="module")
-def restored_at_the_end(saved: Lab) -> Iterator[Lab]:
-    """The same for all tests of a file."""
-    yield from _brought_back(saved)
-
-
-def _brought_back(lab: Lab) -> Iterator[Lab]:
-    yield lab
-    with lab.lock():
-        lab.restore("bootstrapped")
-
-
-@pytest.fixture
-def client(restored_at_the_end: Lab, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Client]:
+def client(restored_for_all: Lab, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Client]:
     """A mount point of this test's own, and eight exports."""
     from .nfs_client import NAMES, Client  # which takes play from here
 
     name = request.node.name.partition("[")[0].removeprefix("test_")[:40]
-    made = Client(restored_at_the_end.guest("node1"), restored_at_the_end.guest("server1"), tmp_path, f"/mnt/{name}")
+    made = Client(restored_for_all.guest("node1"), restored_for_all.guest("server1"), tmp_path, f"/mnt/{name}")
     made.exports = [f"/nfs/{name}/{each}" for each in NAMES]
     lines = "".join(f"{each} 192.168.77.0/24(rw,no_root_squash,no_subtree_check)\\n" for each in made.exports)
     made.server.ssh(

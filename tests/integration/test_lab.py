@@ -31,17 +31,6 @@ def clock_error(guest: Any) -> float:
     return max(before - there, there - time.time(), 0)
 
 
-def test_snapshot_brings_back_machines_and_cluster_together(saved: Any) -> None:
-    merge = "application/merge-patch+json"
-    node, node_path = saved.guest("node1"), "/api/v1/nodes/node1"
-    node.ssh("touch /root/after-the-snapshot; sync")
-    saved.control_plane.request("PATCH", node_path, {"metadata": {"labels": {"after": "yes"}}}, merge)
-    lab_command("restore", "bootstrapped")
-    assert node.ssh("ls /root").split() == []
-    assert "after" not in saved.control_plane.request("GET", node_path)["metadata"]["labels"]
-    assert clock_error(node) < 2, "a woken machine has the time of today"
-
-
 def test_frozen_machine_does_not_answer_and_a_thawed_one_does(lab: Any) -> None:
     lab_command("freeze", "server1")
     assert "server1                  paused" in lab_command("status")
@@ -86,7 +75,7 @@ def test_power_cut_loses_what_was_not_written(restored: Any) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.usefixtures("lab")
+@pytest.mark.usefixtures("shared")
 def test_two_labs_side_by_side_and_an_interrupted_up(tmp_path: Path) -> None:
     """From a second checkout, while the first lab runs; killed on its way up, and repaired by the next `up`."""
     other = tmp_path / "checkout"

@@ -22,6 +22,7 @@ from .conftest import Play, play
     ],
     ids=" ".join,
 )
+@pytest.mark.usefixtures("lab")
 def test_other_host_and_group_names(
     arguments: list[str], own_inventory: Callable[..., Path], look: Callable[[], Any]
 ) -> None:
@@ -44,7 +45,7 @@ def test_other_host_and_group_names(
     assert look() == before
 
 
-def test_one_role_alone(tmp_path: Path, restored_at_the_end: Any) -> None:
+def test_one_role_alone(tmp_path: Path, restored_for_all: Any) -> None:
     """Ten lines, no facts gathered, facts not injected as variables."""
     playbook = tmp_path / "mine.yml"
     tasks = [
@@ -58,9 +59,9 @@ def test_one_role_alone(tmp_path: Path, restored_at_the_end: Any) -> None:
     first = play(playbook, ANSIBLE_INJECT_FACT_VARS="false")
     assert first.status == 0, first.output[-5000:]
     assert first.recap("node1")["changed"] >= 1
-    assert "/srv/www/site" in restored_at_the_end.guest("node1").ssh("findmnt -t nfs,nfs4 -o TARGET")
+    assert "/srv/www/site" in restored_for_all.guest("node1").ssh("findmnt -t nfs,nfs4 -o TARGET")
     assert play(playbook, ANSIBLE_INJECT_FACT_VARS="false").recap("node1")["changed"] == 0
-    assert "/data/k8s/cfg" in restored_at_the_end.guest("node1").ssh("findmnt -t nfs,nfs4 -o TARGET"), (
+    assert "/data/k8s/cfg" in restored_for_all.guest("node1").ssh("findmnt -t nfs,nfs4 -o TARGET"), (
         "foreign mounts stay"
     )
 
@@ -78,10 +79,10 @@ def check(folder: Path, **packages: list[str]) -> Play:
 
 # One role is asked for a package that is not installed, the other one for what is.
 @pytest.mark.parametrize("role", ["nfs_client", pytest.param("nfs_server", marks=pytest.mark.long)])
-def test_check_mode_without_package_lists(role: str, tmp_path: Path, restored_at_the_end: Any) -> None:
+def test_check_mode_without_package_lists(role: str, tmp_path: Path, restored_for_all: Any) -> None:
     """apt fails in check mode on what is not installed."""
     for name in ("server1", "node1"):
-        restored_at_the_end.guest(name).ssh("rm -rf /var/lib/apt/lists/*")
+        restored_for_all.guest(name).ssh("rm -rf /var/lib/apt/lists/*")
     usual = {"nfs_server": "nfs-kernel-server", "nfs_client": "nfs-common"}[role]
     done = check(tmp_path, **{role: [usual, "quota"]})
     assert done.status == 0, done.output[-3000:]

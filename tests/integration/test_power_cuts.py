@@ -9,6 +9,7 @@ import os
 import random
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 import yaml
 
 from lab.lifecycle import Lab
+from lab.machine import Guest, every
 
 from .conftest import INVENTORY, ROOT, play
 
@@ -221,15 +223,18 @@ def moment(state: str, count: int) -> str:
 
 
 @pytest.fixture
-def server(restored: Lab, tmp_path: Path) -> Server:
-    made = Server(restored, tmp_path)
+def server(used: Lab, tmp_path: Path) -> Iterator[Server]:
+    made = Server(used, tmp_path)
     present = {"state": "present", "shares": [SHARE], "clusters": [made.common["cluster_uid"]]}
     path = tmp_path / "present.yml"
     tasks = [{"name": "The folder", "clusterkit.storage.volume_dirs": present}]
     path.write_text(yaml.safe_dump([{"name": "Note", "hosts": "server1", "gather_facts": False, "tasks": tasks}]))
     done = play(path, ANSIBLE_SSH_ARGS=ALONE)
     assert done.status == 0, done.output[-3000:]
-    return made
+    nodes = [guest for guest in used.guests if guest.machine.role == "node"]
+    every(nodes, Guest.freeze)  # nothing is asked of them here, and idle ones take a quarter of a processor
+    yield made
+    every(nodes, Guest.thaw)
 
 
 def test_power_is_cut_while_directories_move(server: Server, request: pytest.FixtureRequest) -> None:

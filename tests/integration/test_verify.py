@@ -14,7 +14,7 @@ import yaml
 from .conftest import INVENTORY, Play, play
 
 # Pods that cannot start are waited for until the time is over; those of verify_deep are many on emulated machines.
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("lab")]
 
 CLASS = "managed-nfs-storage"
 GONE = "ok: all objects, volumes and directories of the test are gone"

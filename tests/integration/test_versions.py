@@ -16,7 +16,7 @@ from .test_lab import lab_command
 
 
 @pytest.mark.long
-@pytest.mark.usefixtures("lab")
+@pytest.mark.usefixtures("shared")
 def test_bootstrap_of_older_versions_with_two_servers_and_ext4(tmp_path: Path) -> None:
     other, folder = tmp_path / "checkout", tmp_path / "inventory"
     subprocess.run(["git", "clone", "-q", str(ROOT), str(other)], check=True)

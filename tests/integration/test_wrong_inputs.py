@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import INVENTORY, ROOT, play
+from .conftest import INVENTORY, ROOT, Shared, play
 
 EXPORT = {"path": "/nfs/k8s/new", "clients": [{"host": "192.168.77.0/24", "options": ["rw", "sync"]}]}
 NEW: dict[str, Any] = {
@@ -125,8 +125,11 @@ def test_faults_of_hosts_cluster_and_variables_are_named_at_once(
     refused(own_inventory(both, **values), words, look)
 
 
-def test_api_server_down(lab: Any, tmp_path: Path, own_inventory: Callable[..., Path], look: Callable[[], Any]) -> None:
+def test_api_server_down(
+    shared: Shared, tmp_path: Path, own_inventory: Callable[..., Path], look: Callable[[], Any]
+) -> None:
     kubeconfig = tmp_path / "kubeconfig"
+    lab = shared.lab
     text = lab.control_plane.kubeconfig.read_text()
     kubeconfig.write_text(text.replace(f":{lab.plan.ports.api}", f":{closed_port()}"))
     refused(own_inventory(elsewhere(kubeconfig), **NEW), ["localhost: storage_kubeconfig", "refused"], look)

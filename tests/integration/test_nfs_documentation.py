@@ -61,10 +61,10 @@ def run(folder: Path, host: str, tasks: list[dict[str, Any]], *arguments: str) -
 @pytest.mark.parametrize(
     "whole", [False, pytest.param(True, marks=pytest.mark.long)], ids=["once", "predicted and repeated"]
 )
-def test_examples_do_what_they_say_and_return_what_is_documented(whole: bool, tmp_path: Path, restored: Any) -> None:
+def test_examples_do_what_they_say_and_return_what_is_documented(whole: bool, tmp_path: Path, used: Any) -> None:
     for name in ("server1", "node1"):
-        restored.guest(name).ssh(f"printf '{HOSTS}' >> /etc/hosts")
-    restored.guest("server1").ssh("mkdir -p /srv/nfs/logs /srv/nfs/packages")
+        used.guest(name).ssh(f"printf '{HOSTS}' >> /etc/hosts")
+    used.guest("server1").ssh("mkdir -p /srv/nfs/logs /srv/nfs/packages")
     export, withdraw = on_the_lab("nfs_exports", file="/etc/exports.d/examples.exports")
     others = {"exports": MORE_EXPORTS, "file": "/etc/exports.d/others.exports"}
     on_hosts = {
@@ -92,7 +92,7 @@ def test_examples_do_what_they_say_and_return_what_is_documented(whole: bool, tm
             for module, before, after, again in zip(modules, predicted, first, second, strict=True):
                 assert before.get("skipped") or before["changed"] == after["changed"], module
                 assert not again["changed"], module
-    assert "/srv/data" in restored.guest("node1").ssh("findmnt -t nfs,nfs4 -o TARGET")
+    assert "/srv/data" in used.guest("node1").ssh("findmnt -t nfs,nfs4 -o TARGET")
     (withdrawn,) = run(tmp_path, "server1", [withdraw])
     assert withdrawn["changed"]
     assert contradictions("nfs_exports", withdrawn) == []
