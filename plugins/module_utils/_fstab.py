@@ -15,6 +15,8 @@ FSTAB = "/etc/fstab"
 # A field that is written must not hold what ends it; "#" at its start would make a comment of the line.
 _ESCAPES = {" ": "\\040", "\t": "\\011", "\n": "\\012", "\\": "\\134"}
 _SOURCE, _PATH, _TYPE, _OPTIONS = range(4)
+_NUMBERS = slice(4, 6)  # for dump and fsck
+_NUMBER = re.compile(r"[+-]?[0-9]+")
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,8 @@ class Entry:
     path: str
     fstype: str
     options: tuple[str, ...]
+    # Without, libmount (mount, findmnt) ignores the whole line, and systemd mounts what it says.
+    numbers: bool = True
 
     @property
     def is_nfs(self) -> bool:
@@ -57,6 +61,7 @@ def _parse_entry(text: str) -> Entry | None:
         path=_normal(unescape(fields[_PATH])),
         fstype=unescape(fields[_TYPE]),
         options=normal_options([unescape(option) for option in parse_options(options)]),
+        numbers=all(_NUMBER.fullmatch(field) for field in fields[_NUMBERS]),
     )
 
 
@@ -138,4 +143,8 @@ def _rewrite(text: str, wanted: Entry) -> str:
         pieces[at[_TYPE]] = escape(wanted.fstype)
     if old.options != wanted.options:
         pieces[at[_OPTIONS]] = _options_field(wanted.options)
+    if not old.numbers:
+        for index in at[_NUMBERS]:
+            if not _NUMBER.fullmatch(pieces[index].removesuffix("\r")):
+                pieces[index] = "0"
     return "".join(pieces) + "\n"

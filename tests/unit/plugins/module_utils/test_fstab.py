@@ -77,6 +77,11 @@ def test_what_stands_around_the_fields_stays(before: str, after: str) -> None:
         ("n:/a //data///X/ nfs ro\n", Entry("n:/a", "/data/X", "nfs", ("ro",))),
         ("n:/ // nfs ro\n", Entry("n:/", "/", "nfs", ("ro",))),
         ("swap none// swap sw\n", Entry("swap", "none//", "swap", ("sw",))),
+        ("n:/a /data nfs ro +1 -2\r\n", Entry("n:/a", "/data", "nfs", ("ro",))),
+        ("n:/a /data nfs ro 0 0 more\n", Entry("n:/a", "/data", "nfs", ("ro",))),
+        ("n:/a /data nfs ro 0x 0\n", Entry("n:/a", "/data", "nfs", ("ro",), numbers=False)),
+        ("n:/a /data nfs ro 0 #0\n", Entry("n:/a", "/data", "nfs", ("ro",), numbers=False)),
+        ("n:/a /data nfs ro +\n", Entry("n:/a", "/data", "nfs", ("ro",), numbers=False)),
     ],
 )
 def test_a_line_is_read_as_libmount_reads_it(text: str, entry: Entry | None, tmp_path: Path) -> None:
@@ -85,11 +90,25 @@ def test_a_line_is_read_as_libmount_reads_it(text: str, entry: Entry | None, tmp
     fstab.write_bytes(text.encode())
     command = ["findmnt", "--tab-file", str(fstab), "--json", "--output", "SOURCE,TARGET,FSTYPE,OPTIONS"]
     shown = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-    # What is no entry is none there, too, and no file system at all is an error of findmnt.
+    # What is no entry is none there, too, nor what lacks numbers; and no file system at all is an error of findmnt.
     found = json.loads(shown)["filesystems"] if shown else []
     assert [(one["source"], _fstab._normal(one["target"]), one["fstype"], one["options"]) for one in found] == (
-        [(entry.source, entry.path, entry.fstype, ",".join(entry.options) or None)] if entry else []
+        [(entry.source, entry.path, entry.fstype, ",".join(entry.options) or None)] if entry and entry.numbers else []
     )
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("n:/a  /data nfs ro x 2 more\n", "n:/a  /data nfs ro 0 2 more\n"),
+        ("n:/a /data nfs rw\t1 # later\n", "n:/a /data nfs ro\t1 0 later\n"),
+        ("n:/a /data nfs ro 1 x\r\n", "n:/a /data nfs ro 1 0\n"),
+        ("n:/a /data nfs ro 1.0 2\r\n", "n:/a /data nfs ro 0 2\r\n"),
+    ],
+)
+def test_a_line_that_libmount_ignores_is_repaired(before: str, after: str) -> None:
+    assert changed(before, Entry("n:/a", "/data", "nfs", ("ro",))) == after
+    assert changed(after, Entry("n:/a", "/data", "nfs", ("ro",))) == after
 
 
 def test_changed_lines_are_known_without_reading_them_again() -> None:
