@@ -21,7 +21,7 @@ description:
     O(mounts[].unmount) says otherwise. A mount with a stale file handle is made anew in the same way.
   - Only NFS, and the automount triggers of fstab's NFS lines, are ever unmounted. Something else at the path, or over
     it, makes the item fail.
-  - A line of fstab whose fifth or sixth field is no number, which C(mount) ignores and systemd does not, gets V(0) there.
+  - A line of fstab whose fifth or sixth field is no number, which systemd uses and C(mount) ignores, gets V(0) there.
   - Mounts are made side by side. No path on a server that does not answer is touched, every command has a deadline. A
     server that does not answer the NULL call of NFS within O(timeout), at most 5 seconds, is not waited for again.
   - When nobody waits for the result any more, as after the end of a play that was killed, nothing further is done.
