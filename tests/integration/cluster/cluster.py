@@ -142,6 +142,8 @@ class Cluster:
         """A volume and its claim, both of this name."""
         self.make_volume(name, storage_class=storage_class, size=size, **more)
         self.make_claim(name, storage_class=storage_class, size=size, volume_name=name)
+        # The last that the controller says of a claim without pods, a moment after Bound; then it leaves it alone.
+        self.wait(lambda: "Unused" in {one["type"] for one in self.claim(name)["status"].get("conditions", [])})
         self.wait_bound(name)
 
     def wait_bound(self, claim: str) -> None:
