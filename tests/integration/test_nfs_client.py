@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The client's promises on real kernels: what ansible.posix.mount 2.2.2 was seen to get wrong, systemd, and the rest.
 
-Each test has an export and a mount point of its own; the lab is brought back when all are through.
+Each test has an export and a mount point of its own; the lab is brought back for whoever needs it next.
 """
 
 from __future__ import annotations
